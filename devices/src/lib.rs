@@ -1,0 +1,1 @@
+//! Runs a model elsewhere, checks it and times it

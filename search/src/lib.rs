@@ -1,0 +1,24 @@
+//! Finds a model: the vision transformer that sees a folder of unlabelled images best within a
+//! device's latency.
+//!
+//! ```text
+//! Images ─► Teacher ─┐
+//!                    ├─► Supernet ─► Score ◄─ Sampler ◄─ LatencyModel (masktas-devices)
+//! Space ──► Genes ───┘                 │
+//!                                      ▼
+//!                          Front ─► extract ─► finetune ─► masktas-export
+//! ```
+//!
+//! Everything is written to a [`run::Run`] as it happens, so a search continues after a kill. No
+//! label reaches the search: labels are read only by `evaluate` and `finetune`.
+//!
+//! What it does not do: it parses no command line and prints nothing.
+
+pub mod collective;
+pub mod error;
+pub mod rand;
+pub mod sampler;
+pub mod score;
+pub mod space;
+
+pub use error::{Error, Result};

@@ -1,0 +1,48 @@
+//! Search spaces: which genes exist, and which architecture they stand for.
+
+mod genes;
+
+pub use genes::{Gene, Genes};
+
+use masktas_export::Arch;
+
+use crate::rand::Rng;
+
+/// A set of architectures written as categorical genes, some of them conditional on others.
+///
+/// Samplers and predictors see genes only; a space backed by a table of measured accuracies maps
+/// them to no [`Arch`].
+pub trait Space: Send + Sync {
+    /// Name it is registered under, such as `vit-micro`.
+    fn name(&self) -> &str;
+    /// SHA-256 of the definition, in hexadecimal: part of every cache key.
+    fn hash(&self) -> String;
+    /// The genes, in order.
+    fn genes(&self) -> &[Gene];
+    /// Which genes matter under these values. The activity mask of [`Genes`] comes from here.
+    fn active(&self, values: &[u16]) -> Vec<bool>;
+    /// Number of distinct architectures.
+    fn count(&self) -> u128;
+    /// The smallest and the largest member, then the other corners (every scalar gene at an end).
+    fn corners(&self) -> Vec<Genes>;
+    /// A member, uniform over each gene given the ones it depends on.
+    fn sample(&self, rng: &mut Rng) -> Genes;
+    /// Every member that differs in one active gene.
+    fn neighbours(&self, genes: &Genes) -> Vec<Genes>;
+    /// AutoFormer's mutation: structural genes (depth, width) with probability `structural`, each other active gene with probability `each`.
+    fn mutate(&self, genes: &Genes, structural: f64, each: f64, rng: &mut Rng) -> Genes;
+    /// Uniform crossover; `None` when the parents' structures do not fit each other.
+    fn cross(&self, a: &Genes, b: &Genes, rng: &mut Rng) -> Option<Genes>;
+    /// A fixed-length numeric encoding for predictors; inactive genes are zero.
+    fn encode(&self, genes: &Genes) -> Vec<f32>;
+    /// Canonical id: equal exactly for equal architectures, short enough to be typed.
+    fn id(&self, genes: &Genes) -> String;
+    /// The member with this id, or `None`.
+    fn parse(&self, id: &str) -> Option<Genes>;
+    /// The architecture, or `None` in a space backed by a table.
+    fn arch(&self, genes: &Genes) -> Option<Arch>;
+    /// Parameters of the encoder.
+    fn parameters(&self, genes: &Genes) -> Option<u64>;
+    /// Floating-point operations of one forward pass of one image (2 per multiply-add).
+    fn flops(&self, genes: &Genes) -> Option<u64>;
+}
