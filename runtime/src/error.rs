@@ -1,5 +1,7 @@
 //! What can go wrong when a model is read, planned or run.
 
+use std::path::PathBuf;
+
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
 
@@ -11,7 +13,9 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Shape and data disagree.
-    #[error("a tensor of shape {shape:?} has {want} elements, but {got} were given")]
+    #[error(
+        "a tensor of shape {shape:?} has {want} elements, but {got} were given; reshape it or give the missing elements"
+    )]
     ElementCount {
         /// The shape.
         shape: Vec<usize>,
@@ -21,9 +25,103 @@ pub enum Error {
         got: usize,
     },
     /// The product of a shape overflows.
-    #[error("a tensor of shape {shape:?} is too large for this machine's address space")]
+    #[error("a tensor of shape {shape:?} is too large for this machine's address space; use a smaller one")]
     TooLarge {
         /// The shape.
         shape: Vec<usize>,
+    },
+    /// A file could not be read.
+    #[error("cannot read {}: {source}; check the path and its permissions", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A count or size is beyond what this crate accepts from an untrusted file.
+    #[error("{what} is {got}, above the limit of {limit}; split or shrink the model")]
+    Limit {
+        /// What was counted, with its name.
+        what: String,
+        /// The count found.
+        got: u64,
+        /// The largest accepted.
+        limit: u64,
+    },
+    /// The bytes are not an ONNX file.
+    #[error("not an ONNX file: {why}; check that the file is complete, or export it again")]
+    NotOnnx {
+        /// What the decoder met.
+        why: String,
+    },
+    /// A model breaks the standard outside any one node.
+    #[error("invalid model: {what}: {why}; export it again")]
+    InvalidModel {
+        /// The value, attribute or field.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A node breaks the standard.
+    #[error("invalid node '{node}' ({op}): {why}; export the model again")]
+    InvalidNode {
+        /// Its name.
+        node: String,
+        /// Its operator.
+        op: String,
+        /// What is wrong with it, with the value's name and both numbers.
+        why: String,
+    },
+    /// A valid operator that this crate does not know.
+    #[error("node '{node}': operator {op} is not supported; export the model without it")]
+    UnsupportedOp {
+        /// The node's name.
+        node: String,
+        /// Its operator, with the domain when it is not the standard one.
+        op: String,
+    },
+    /// A valid case of a known operator or of the format that this crate lacks.
+    #[error("{what}: {why}, which is not supported; export the model without it")]
+    Unsupported {
+        /// The node, value or field, by name.
+        what: String,
+        /// The case.
+        why: String,
+    },
+    /// A symbolic extent has no value.
+    #[error("value '{value}' has the symbolic extent '{symbol}'; give it a size")]
+    UnboundSymbol {
+        /// The input.
+        value: String,
+        /// The symbol.
+        symbol: String,
+    },
+    /// A constant of a graph that was lowered without weights.
+    #[error(
+        "constant '{value}' has no elements, because the graph was made without weights; lower it with weights"
+    )]
+    Unset {
+        /// The constant.
+        value: String,
+    },
+    /// A key of the file's metadata is missing or malformed.
+    #[error("metadata key '{key}': {why}; export the model again with masktas")]
+    Metadata {
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// An image's bytes do not have the size the model wants.
+    #[error(
+        "the model wants {want} bytes ({side} x {side} RGB), but {got} were given; resize and crop the image first"
+    )]
+    ImageSize {
+        /// Side of the square crop, in pixels.
+        side: usize,
+        /// Bytes wanted.
+        want: usize,
+        /// Bytes given.
+        got: usize,
     },
 }

@@ -20,6 +20,6 @@ pub mod tensor;
 pub mod tolerance;
 
 pub use error::{Error, Result};
-pub use graph::{Attribute, Dim, Graph, Node, ValueInfo};
+pub use graph::{Attribute, Dim, Features, Graph, GraphBuilder, Node, ValueInfo};
 pub use tensor::{Data, Dtype, Tensor};
 pub use tolerance::{Tolerance, Verdict};

@@ -33,6 +33,31 @@ impl Dtype {
             Dtype::U8 | Dtype::I8 | Dtype::Bool => 1,
         }
     }
+
+    /// Number of this type in ONNX files (`TensorProto.DataType`).
+    pub const fn to_onnx(self) -> i32 {
+        match self {
+            Dtype::F32 => 1,
+            Dtype::U8 => 2,
+            Dtype::I8 => 3,
+            Dtype::I32 => 6,
+            Dtype::I64 => 7,
+            Dtype::Bool => 9,
+        }
+    }
+
+    /// The type with that number in ONNX files, or `None` when it is not supported.
+    pub const fn from_onnx(number: i64) -> Option<Self> {
+        match number {
+            1 => Some(Dtype::F32),
+            2 => Some(Dtype::U8),
+            3 => Some(Dtype::I8),
+            6 => Some(Dtype::I32),
+            7 => Some(Dtype::I64),
+            9 => Some(Dtype::Bool),
+            _ => None,
+        }
+    }
 }
 
 /// The elements of a tensor. Shared, so that cloning a graph copies no weights.

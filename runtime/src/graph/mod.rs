@@ -1,8 +1,16 @@
 //! The only model representation of masktas: ONNX operations over named values.
 
+mod build;
+mod features;
+mod shapes;
+mod validate;
+
 use std::collections::BTreeMap;
 
 use crate::tensor::{Dtype, Tensor};
+
+pub use build::GraphBuilder;
+pub use features::{FEATURES_VERSION, Features};
 
 /// A model: operations in topological order over named values.
 ///
@@ -78,4 +86,86 @@ pub enum Attribute {
     Floats(Vec<f32>),
     /// A tensor.
     Tensor(Tensor),
+}
+
+impl Node {
+    /// The attribute `name` when it is one integer.
+    pub fn int(&self, name: &str) -> Option<i64> {
+        match self.attributes.get(name) {
+            Some(Attribute::Int(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The attribute `name` when it is one float.
+    pub fn float(&self, name: &str) -> Option<f32> {
+        match self.attributes.get(name) {
+            Some(Attribute::Float(value)) => Some(*value),
+            _ => None,
+        }
+    }
+
+    /// The attribute `name` when it is a list of integers.
+    pub fn ints(&self, name: &str) -> Option<&[i64]> {
+        match self.attributes.get(name) {
+            Some(Attribute::Ints(value)) => Some(value),
+            _ => None,
+        }
+    }
+
+    /// The attribute `name` when it is text.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        match self.attributes.get(name) {
+            Some(Attribute::Text(value)) => Some(value),
+            _ => None,
+        }
+    }
+}
+
+impl From<usize> for Dim {
+    fn from(extent: usize) -> Self {
+        Dim::Fixed(extent)
+    }
+}
+
+impl From<&str> for Dim {
+    fn from(symbol: &str) -> Self {
+        Dim::Symbol(symbol.to_owned())
+    }
+}
+
+impl From<i64> for Attribute {
+    fn from(value: i64) -> Self {
+        Attribute::Int(value)
+    }
+}
+
+impl From<f32> for Attribute {
+    fn from(value: f32) -> Self {
+        Attribute::Float(value)
+    }
+}
+
+impl From<&str> for Attribute {
+    fn from(value: &str) -> Self {
+        Attribute::Text(value.to_owned())
+    }
+}
+
+impl From<Vec<i64>> for Attribute {
+    fn from(value: Vec<i64>) -> Self {
+        Attribute::Ints(value)
+    }
+}
+
+impl<const N: usize> From<[i64; N]> for Attribute {
+    fn from(value: [i64; N]) -> Self {
+        Attribute::Ints(value.to_vec())
+    }
+}
+
+impl From<Tensor> for Attribute {
+    fn from(value: Tensor) -> Self {
+        Attribute::Tensor(value)
+    }
 }
