@@ -17,8 +17,10 @@
 pub mod collective;
 pub mod error;
 pub mod rand;
+pub mod recipe;
 pub mod sampler;
 pub mod score;
 pub mod space;
+pub mod suggest;
 
 pub use error::{Error, Result};

@@ -4,6 +4,9 @@ use crate::error::Result;
 use crate::rand::Rng;
 use crate::space::{Genes, Space};
 
+/// Registered samplers.
+pub const NAMES: &[&str] = &["evolution", "random"];
+
 /// A judged architecture, as a sampler sees it.
 #[derive(Clone, Debug)]
 pub struct Trial {
