@@ -11,6 +11,7 @@ use crate::tensor::{Dtype, Tensor};
 
 pub use build::GraphBuilder;
 pub use features::{FEATURES_VERSION, Features};
+pub use validate::{OPSET_MAX, OPSET_MIN, RANK_MAX};
 
 /// A model: operations in topological order over named values.
 ///
