@@ -16,6 +16,8 @@
 
 pub mod collective;
 pub mod error;
+pub mod images;
+mod keys;
 pub mod rand;
 pub mod recipe;
 pub mod sampler;

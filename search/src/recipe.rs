@@ -17,6 +17,7 @@ pub use sections::{
 };
 
 use crate::error::{At, Error, Result};
+use crate::keys;
 use crate::suggest::hint;
 
 /// Everything a search is told. Stored in the run as it took effect.
@@ -74,6 +75,9 @@ pub const RECIPES: [(&str, &str); 7] = [
 /// The default recipe's text, with a comment for every key: what `masktas init` writes from.
 pub const DEFAULT: &str = RECIPES[0].1;
 
+/// The next step after a file that is not TOML.
+const HELP: &str = "compare with recipes/masktas.toml";
+
 /// Keys without a default.
 const OPTIONAL: [&str; 5] = ["data.path", "teacher.path", "budget.latency", "budget.params", "budget.flops"];
 
@@ -116,7 +120,7 @@ impl Recipe {
     /// of range.
     pub fn load(name: Option<&str>, file: Option<&Path>, sets: &[String]) -> Result<Self> {
         let schema = schema()?;
-        let mut table = parse("masktas.toml (built in)", DEFAULT)?;
+        let mut table = keys::parse("masktas.toml (built in)", DEFAULT, HELP)?;
         let user = match file {
             Some(path) => Some(read_layer(path, &schema)?),
             None => None,
@@ -124,7 +128,7 @@ impl Recipe {
         let own = user.as_ref().and_then(|layer| layer.get("recipe")).and_then(Value::as_str);
         let name = name.or(own).unwrap_or("masktas").to_owned();
         if let Some((_, text)) = RECIPES.iter().find(|(known, _)| *known == name) {
-            merge(&mut table, parse(&name, text)?);
+            merge(&mut table, keys::parse(&name, text, HELP)?);
         } else if name.ends_with(".toml") {
             merge(&mut table, read_layer(Path::new(&name), &schema)?);
         } else {
@@ -141,7 +145,7 @@ impl Recipe {
         let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::Config {
             place: format!("recipe {name}"),
             problem: error.to_string().trim().replace('\n', " "),
-            next: "compare with recipes/masktas.toml".to_owned(),
+            next: HELP.to_owned(),
         })?;
         recipe.check()?;
         Ok(recipe)
@@ -152,8 +156,8 @@ impl Recipe {
     /// # Errors
     /// When `text` is not a whole recipe.
     pub fn from_toml(place: &str, text: &str) -> Result<Self> {
-        let table = parse(place, text)?;
-        check_layer(place, text, &table, &schema()?, "")?;
+        let table = keys::parse(place, text, HELP)?;
+        keys::check(place, text, &table, &schema()?)?;
         let recipe: Self = toml::from_str(text).map_err(|error| Error::Config {
             place: place.to_owned(),
             problem: error.message().to_owned(),
@@ -336,24 +340,9 @@ fn divides(section: &str, heads: usize, embed: usize) -> Result<()> {
     })
 }
 
-fn parse(place: &str, text: &str) -> Result<Table> {
-    text.parse().map_err(|error: toml::de::Error| Error::Config {
-        place: match error.span() {
-            Some(span) => format!("{place}:{}", line_at(text, span.start)),
-            None => place.to_owned(),
-        },
-        problem: format!("not TOML: {}", error.message().replace('\n', ", ")),
-        next: "compare with recipes/masktas.toml".to_owned(),
-    })
-}
-
-fn line_at(text: &str, offset: usize) -> usize {
-    1 + text.bytes().take(offset).filter(|byte| *byte == b'\n').count()
-}
-
 /// Every key with a value of its type: the default recipe and the optional keys.
 fn schema() -> Result<Table> {
-    let mut table = parse("masktas.toml (built in)", DEFAULT)?;
+    let mut table = keys::parse("masktas.toml (built in)", DEFAULT, HELP)?;
     for path in OPTIONAL {
         insert(&mut table, path, Value::String(String::new()));
     }
@@ -388,8 +377,8 @@ fn merge(base: &mut Table, layer: Table) {
 fn read_layer(path: &Path, schema: &Table) -> Result<Table> {
     let text = std::fs::read_to_string(path).at(path)?;
     let place = path.display().to_string();
-    let mut table = parse(&place, &text)?;
-    check_layer(&place, &text, &table, schema, "")?;
+    let mut table = keys::parse(&place, &text, HELP)?;
+    keys::check(&place, &text, &table, schema)?;
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         for (section, key) in [("data", "path"), ("teacher", "path"), ("space", "name")] {
             let value = table.get_mut(section).and_then(|section| section.get_mut(key));
@@ -435,72 +424,8 @@ fn override_layer(set: &str, schema: &Table) -> Result<Table> {
     };
     let mut layer = Table::new();
     insert(&mut layer, path, value);
-    check_layer(&place, "", &layer, schema, "")?;
+    keys::check(&place, "", &layer, schema)?;
     Ok(layer)
-}
-
-/// Whether `layer` has only keys of `schema`, with values of their types.
-fn check_layer(place: &str, text: &str, layer: &Table, schema: &Table, prefix: &str) -> Result<()> {
-    for (key, value) in layer {
-        let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
-        let fail = |problem: String, next: String| {
-            let place = match line_of(text, &path) {
-                Some(line) => format!("{place}:{line}"),
-                None => place.to_owned(),
-            };
-            Err(Error::Config { place, problem, next })
-        };
-        match (schema.get(key), value) {
-            (None, _) => return fail(format!("unknown key `{path}`"), suggestion(key, schema)),
-            (Some(Value::Table(inner)), Value::Table(value)) => {
-                check_layer(place, text, value, inner, &path)?
-            }
-            (Some(expected), value) => {
-                let number = expected.is_float() && value.is_integer();
-                if !number && !expected.same_type(value) {
-                    let next = match expected {
-                        Value::Table(_) => format!("write it as a section, [{path}]"),
-                        _ => format!("write it like `{key} = {expected}`"),
-                    };
-                    let (expected, found) = (expected.type_str(), value.type_str());
-                    return fail(format!("`{path}` takes {expected}, not {found} ({value})"), next);
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-/// A close key of the same section, or the sections where this key exists.
-fn suggestion(key: &str, siblings: &Table) -> String {
-    if crate::suggest::closest(key, siblings.keys().map(String::as_str)).is_none()
-        && let Ok(Value::Table(all)) = schema().map(Value::Table)
-    {
-        let homes: Vec<String> = all
-            .iter()
-            .filter(|(_, section)| section.get(key).is_some())
-            .map(|(section, _)| format!("`{section}.{key}`"))
-            .collect();
-        if !homes.is_empty() {
-            return format!("did you mean {}?", homes.join(" or "));
-        }
-    }
-    hint(key, siblings.keys().map(String::as_str))
-}
-
-/// The line where a key stands.
-fn line_of(text: &str, path: &str) -> Option<usize> {
-    let table = toml::de::DeTable::parse(text).ok()?;
-    let mut table = table.get_ref();
-    let mut parts = path.split('.').peekable();
-    while let Some(part) = parts.next() {
-        let (key, value) = table.iter().find(|(key, _)| key.get_ref() == part)?;
-        if parts.peek().is_none() {
-            return Some(line_at(text, key.span().start));
-        }
-        table = value.get_ref().as_table()?;
-    }
-    None
 }
 
 #[cfg(test)]

@@ -209,7 +209,7 @@ pub struct SamplerChoice {
     pub mutate_structure: f64,
 }
 
-/// `[budget]`: limits of the search, as people write them; at most one kind may be given.
+/// `[budget]`: limits of the search, as people write them; all that are given must hold.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct BudgetChoice {

@@ -14,6 +14,9 @@ pub struct Gene {
 }
 
 /// Values of all genes of one member of a space. Inactive genes hold 0, so equal members are equal.
+///
+/// A graph view (nodes, operations, edges: what graph predictors and edit distances read) belongs to
+/// the [`Space`](super::Space), which knows what the genes mean, and not here.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Genes {
     /// Index of the option taken, gene by gene.

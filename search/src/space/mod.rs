@@ -1,12 +1,28 @@
 //! Search spaces: which genes exist, and which architecture they stand for.
 
 mod genes;
+mod vit;
 
 pub use genes::{Gene, Genes};
+pub use vit::{VitDefinition, VitSpace};
 
 use masktas_export::Arch;
 
+use crate::error::Result;
 use crate::rand::Rng;
+
+/// Names of the spaces that come with the program.
+pub fn names() -> Vec<&'static str> {
+    vit::EMBEDDED.iter().map(|(name, _)| *name).collect()
+}
+
+/// The space registered under a name, or defined by a TOML file.
+///
+/// # Errors
+/// Unknown names (with a suggestion), unreadable files, definitions that make no sense.
+pub fn by_name_or_path(name_or_path: &str) -> Result<Box<dyn Space>> {
+    Ok(Box::new(VitSpace::load(name_or_path)?))
+}
 
 /// A set of architectures written as categorical genes, some of them conditional on others.
 ///
@@ -27,9 +43,10 @@ pub trait Space: Send + Sync {
     fn corners(&self) -> Vec<Genes>;
     /// A member, uniform over each gene given the ones it depends on.
     fn sample(&self, rng: &mut Rng) -> Genes;
-    /// Every member that differs in one active gene.
+    /// Every member that differs in one active gene, and in the genes that it switches on or off.
     fn neighbours(&self, genes: &Genes) -> Vec<Genes>;
-    /// AutoFormer's mutation: structural genes (depth, width) with probability `structural`, each other active gene with probability `each`.
+    /// AutoFormer's mutation: each structural gene (depth, width) is redrawn with probability
+    /// `structural`, each other active gene with probability `each`; genes switched on are drawn.
     fn mutate(&self, genes: &Genes, structural: f64, each: f64, rng: &mut Rng) -> Genes;
     /// Uniform crossover; `None` when the parents' structures do not fit each other.
     fn cross(&self, a: &Genes, b: &Genes, rng: &mut Rng) -> Option<Genes>;
@@ -43,6 +60,7 @@ pub trait Space: Send + Sync {
     fn arch(&self, genes: &Genes) -> Option<Arch>;
     /// Parameters of the encoder.
     fn parameters(&self, genes: &Genes) -> Option<u64>;
-    /// Floating-point operations of one forward pass of one image (2 per multiply-add).
+    /// Floating-point operations of one forward pass of one image: two for each multiply-add of
+    /// products and convolutions; norms, activations and additions are not counted.
     fn flops(&self, genes: &Genes) -> Option<u64>;
 }
