@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, Result};
+
 /// Added to the variance in every normalisation, as in the MAE and timm reference models.
 pub const NORM_EPSILON: f32 = 1e-6;
 
@@ -64,9 +66,7 @@ impl VitArch {
         let d = self.embed as u64;
         let stem = 3 * (self.patch * self.patch) as u64 * d + d;
         let tokens = d * (self.tokens() as u64 + 1);
-        let relative = self
-            .relative
-            .map_or(0, |clip| 4 * (Self::relative_rows(clip) * self.head_dim) as u64);
+        let relative = self.relative.map_or(0, |clip| 4 * (Self::relative_rows(clip) * self.head_dim) as u64);
         let blocks: u64 = self
             .blocks
             .iter()
@@ -79,6 +79,63 @@ impl VitArch {
         let head = classes.map_or(0, |c| (d + 1) * c as u64);
         stem + tokens + blocks + 2 * d + head
     }
+
+    /// FLOPs of the encoder on one image: two for each multiply-add of the patch convolution and of
+    /// every matrix product, as lowered (products with relative tables included), and nothing for
+    /// the rest. Half of it is what papers print as "GFLOPs". A classifier adds `2 * embed * classes`.
+    /// Cannot overflow for an architecture that passes [`VitArch::check`].
+    pub fn flops(&self) -> u64 {
+        let (d, n, t) = (self.embed as u64, self.patches() as u64, self.tokens() as u64);
+        let stem = 3 * (self.patch * self.patch) as u64 * d * n;
+        // Both tables side by side; see `lower::relative_bucket`.
+        let rows = self.relative.map_or(0, |clip| 2 * Self::relative_rows(clip) as u64);
+        let blocks: u64 = self
+            .blocks
+            .iter()
+            .map(|block| {
+                let (h, m) = (block.heads as u64, block.hidden as u64);
+                let q = h * self.head_dim as u64;
+                let projections = t * d * 4 * q + t * 2 * d * m;
+                let attention = 2 * t * t * q;
+                let relative = 2 * (t * q * rows + h * t * t * rows);
+                projections + attention + relative
+            })
+            .sum();
+        2 * (stem + blocks)
+    }
+
+    /// Checks that the numbers describe a network that can be built without overflow.
+    ///
+    /// # Errors
+    /// [`Error::InvalidArch`] naming the field, its value and what it may be.
+    pub fn check(&self) -> Result<()> {
+        let within = |what: &str, got: usize, least: usize, most: usize| {
+            if (least..=most).contains(&got) {
+                return Ok(());
+            }
+            let want = format!("{least} to {most}");
+            Err(Error::InvalidArch { what: what.to_owned(), got: got as u64, want })
+        };
+        within("the image side in pixels", self.image, 1, 1 << 14)?;
+        within("the patch side in pixels", self.patch, 1, self.image)?;
+        if !self.image.is_multiple_of(self.patch) {
+            let want = format!("a divisor of the image side {}", self.image);
+            return Err(Error::InvalidArch {
+                what: "the patch side in pixels".into(),
+                got: self.patch as u64,
+                want,
+            });
+        }
+        within("the number of tokens", self.tokens(), 2, 1 << 16)?;
+        within("the embedding width", self.embed, 1, 1 << 14)?;
+        within("the head width", self.head_dim, 1, 1 << 10)?;
+        within("the number of blocks", self.blocks.len(), 0, 1 << 10)?;
+        for (index, block) in self.blocks.iter().enumerate() {
+            within(&format!("the number of heads of block {index}"), block.heads, 1, 1 << 8)?;
+            within(&format!("the hidden width of block {index}"), block.hidden, 1, 1 << 16)?;
+        }
+        self.relative.map_or(Ok(()), |clip| within("the clip of relative positions", clip, 1, 1 << 9))
+    }
 }
 
 #[cfg(test)]
@@ -87,7 +144,8 @@ mod tests {
 
     fn published(embed: usize, ratios: &[f64], heads: &[usize]) -> u64 {
         let blocks = ratios.iter().zip(heads);
-        let blocks = blocks.map(|(r, h)| VitBlock { heads: *h, hidden: (embed as f64 * r) as usize }).collect();
+        let blocks =
+            blocks.map(|(r, h)| VitBlock { heads: *h, hidden: (embed as f64 * r) as usize }).collect();
         let arch = VitArch { image: 224, patch: 16, embed, head_dim: 64, blocks, relative: Some(14) };
         arch.parameters(Some(1000))
     }

@@ -2,7 +2,7 @@
 
 mod build;
 mod features;
-mod shapes;
+pub(crate) mod shapes;
 mod validate;
 
 use std::collections::BTreeMap;

@@ -53,7 +53,11 @@ impl Message {
 /// Refuses bytes that are not protobuf, or that hold too many messages.
 pub(super) fn check(bytes: &[u8]) -> Result<()> {
     if bytes.len() as u64 > FILE_MAX {
-        return Err(Error::Limit { what: "the model's size in bytes".into(), got: bytes.len() as u64, limit: FILE_MAX });
+        return Err(Error::Limit {
+            what: "the model's size in bytes".into(),
+            got: bytes.len() as u64,
+            limit: FILE_MAX,
+        });
     }
     let mut items = 0;
     walk(bytes, Message::Model, &mut items)
@@ -109,7 +113,9 @@ fn take<'a>(rest: &mut &'a [u8], length: u64) -> Result<&'a [u8]> {
     let have = rest.len();
     let split = usize::try_from(length).ok().and_then(|length| rest.split_at_checked(length));
     let Some((body, tail)) = split else {
-        return Err(Error::NotOnnx { why: format!("a field of {length} bytes has only {have} left in the file") });
+        return Err(Error::NotOnnx {
+            why: format!("a field of {length} bytes has only {have} left in the file"),
+        });
     };
     *rest = tail;
     Ok(body)

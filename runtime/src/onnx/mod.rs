@@ -4,9 +4,9 @@
 //! [`read_file`] turn an untrusted file into a checked [`Graph`](crate::Graph). The writer is in the
 //! export crate.
 
-pub mod proto;
 mod limits;
 mod order;
+pub mod proto;
 mod read;
 mod tensor;
 

@@ -23,7 +23,8 @@ pub(super) fn sort(nodes: Vec<Node>) -> Result<Vec<Node>> {
     let mut readers: Vec<Vec<usize>> = vec![Vec::new(); nodes.len()];
     let mut waiting: Vec<usize> = vec![0; nodes.len()];
     for (index, node) in nodes.iter().enumerate() {
-        let before: BTreeSet<usize> = node.inputs.iter().filter_map(|name| writer.get(name.as_str()).copied()).collect();
+        let before: BTreeSet<usize> =
+            node.inputs.iter().filter_map(|name| writer.get(name.as_str()).copied()).collect();
         if let Some(count) = waiting.get_mut(index) {
             *count = before.len();
         }

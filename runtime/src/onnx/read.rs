@@ -5,12 +5,12 @@ use std::fs::File;
 use std::io::Read;
 use std::path::Path;
 
-use prost::bytes::Bytes;
 use prost::Message;
+use prost::bytes::Bytes;
 
 use crate::error::{Error, Result};
 use crate::graph::{Attribute, Dim, Graph, Node, ValueInfo};
-use crate::onnx::proto::{attribute_type, AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto};
+use crate::onnx::proto::{AttributeProto, DimensionValue, GraphProto, ModelProto, NodeProto, attribute_type};
 use crate::onnx::proto::{OperatorSetIdProto, StringStringEntryProto, ValueInfoProto};
 use crate::onnx::{limits, order, tensor};
 use crate::tensor::{Dtype, Tensor};
@@ -73,7 +73,8 @@ fn standard(domain: &str) -> bool {
 /// Version of the standard operator set; sets of other domains matter only if a node uses them.
 fn opset(imports: &[OperatorSetIdProto]) -> Result<i64> {
     let mut own = imports.iter().filter(|set| standard(set.domain.as_deref().unwrap_or("")));
-    let first = own.next().ok_or_else(|| invalid("the model", "it names no version of the standard operator set"))?;
+    let first =
+        own.next().ok_or_else(|| invalid("the model", "it names no version of the standard operator set"))?;
     if own.next().is_some() {
         return Err(invalid("the model", "it names the standard operator set twice"));
     }
@@ -149,7 +150,8 @@ fn value_info(proto: ValueInfoProto) -> Result<ValueInfo> {
     for (index, dim) in shape.dim.into_iter().enumerate() {
         extents.push(match dim.value {
             Some(DimensionValue::Value(extent)) => Dim::Fixed(
-                usize::try_from(extent).map_err(|_| invalid(what(), format!("it has the extent {extent}")))?,
+                usize::try_from(extent)
+                    .map_err(|_| invalid(what(), format!("it has the extent {extent}")))?,
             ),
             Some(DimensionValue::Param(symbol)) if !symbol.is_empty() => Dim::Symbol(symbol),
             // Unnamed extents differ from one another, so each gets a symbol of its own.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use crate::error::{Error, Result};
 use crate::graph::RANK_MAX;
 use crate::onnx::proto::TensorProto;
-use crate::tensor::{element_count, Data, Dtype, Tensor};
+use crate::tensor::{Data, Dtype, Tensor, element_count};
 
 /// The tensor called `name` in messages.
 ///

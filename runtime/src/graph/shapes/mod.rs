@@ -5,7 +5,7 @@
 //! well, so that chains such as Shape → Slice → Concat → Expand resolve once the symbols have sizes.
 
 mod elementwise;
-mod layout;
+pub(crate) mod layout;
 mod matrix;
 
 use std::collections::{BTreeMap, HashMap};
