@@ -15,6 +15,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A source of images cannot be used.
+    #[error(transparent)]
+    Images(#[from] crate::images::ImagesError),
     /// Saved weights do not fit the network.
     #[error("the saved weights do not fit: {0}")]
     Checkpoint(String),

@@ -1,0 +1,120 @@
+//! Which images train the supernet, which score it, and which are kept for the end.
+
+use std::collections::BTreeSet;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::ImagesError;
+use super::source::{Hash, Part};
+use crate::error::Result;
+
+/// A division of images into three parts. Indices count the images in the order of their content
+/// hashes, so they mean the same whatever the files are called.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Split {
+    /// The seed it was drawn with.
+    pub seed: u64,
+    /// Identity of the images it divides, hexadecimal.
+    pub source_sha: String,
+    /// Train the teacher and the supernet. Ascending.
+    pub train: Vec<u32>,
+    /// Score subnets. Ascending.
+    pub val: Vec<u32>,
+    /// Used once, at the end. Ascending.
+    pub test: Vec<u32>,
+}
+
+/// Identity of a set of images: the content of each and the part it was found in.
+pub(crate) fn source_sha(images: &[(Hash, Part)]) -> Hash {
+    let mut sha = Sha256::new();
+    sha.update(b"masktas source 1");
+    for (hash, part) in images {
+        sha.update(hash);
+        sha.update([match part {
+            Part::Free => 0,
+            Part::Val => 1,
+            Part::Test => 2,
+        }]);
+    }
+    sha.finalize().into()
+}
+
+impl Split {
+    /// Divides images, which are sorted by hash and each there once.
+    ///
+    /// The source's own test and validation parts are kept. Where there is no test part, a tenth of
+    /// the rest becomes one; where there is no validation part, `val_fraction` of what is then left.
+    /// Each image draws a number from the seed and its own content, and the smallest go first, so
+    /// that adding images to a source moves few of the others.
+    ///
+    /// # Errors
+    /// Too few images for the parts that have to be made.
+    pub fn draw(images: &[(Hash, Part)], seed: u64, val_fraction: f64, origin: &str) -> Result<Split> {
+        if !(val_fraction > 0.0 && val_fraction <= 0.5) {
+            let found = val_fraction.to_string();
+            let expected = "above 0 and at most 0.5";
+            return Err(ImagesError::Option { what: "the validation fraction", found, expected }.into());
+        }
+        let of = |part| (0u32..).zip(images).filter(move |(_, i)| i.1 == part).map(|(n, _)| n);
+        let mut free: Vec<(Hash, u32)> = of(Part::Free)
+            .filter_map(|n| {
+                let mut sha = Sha256::new();
+                sha.update(b"split");
+                sha.update(seed.to_le_bytes());
+                sha.update(images.get(n as usize)?.0);
+                Some((sha.finalize().into(), n))
+            })
+            .collect();
+        free.sort_unstable();
+        let mut free: Vec<u32> = free.into_iter().map(|(_, n)| n).collect();
+        let (mut val, mut test): (Vec<u32>, Vec<u32>) = (of(Part::Val).collect(), of(Part::Test).collect());
+
+        let parts = match (val.is_empty(), test.is_empty()) {
+            (true, true) => "train, val and test",
+            (true, false) => "train and val, beside the test part there is",
+            (false, true) => "train and test, beside the validation part there is",
+            (false, false) => "train, beside the validation and test parts there are",
+        };
+        let needed = 1 + usize::from(val.is_empty()) + usize::from(test.is_empty());
+        if free.len() < needed {
+            let (origin, found) = (origin.to_owned(), free.len());
+            return Err(ImagesError::TooFew { origin, found, needed, parts }.into());
+        }
+        let mut take = |fraction: f64| {
+            let count = ((free.len() as f64 * fraction).round() as usize).max(1);
+            free.drain(..count.min(free.len())).collect()
+        };
+        if test.is_empty() {
+            test = take(0.1);
+        }
+        if val.is_empty() {
+            val = take(val_fraction);
+        }
+        let mut train = free;
+        for part in [&mut train, &mut val, &mut test] {
+            part.sort_unstable();
+        }
+        Ok(Split { seed, source_sha: super::hex(&source_sha(images)), train, val, test })
+    }
+
+    /// Checks a split that was read from a run: made for these images, every index there is, none
+    /// in two parts.
+    ///
+    /// # Errors
+    /// It was made for other images, or is damaged.
+    pub fn check(&self, source_sha: &Hash, count: usize) -> Result<()> {
+        let found = super::hex(source_sha);
+        if self.source_sha != found {
+            return Err(ImagesError::SourceChanged { expected: self.source_sha.clone(), found }.into());
+        }
+        let mut seen = BTreeSet::new();
+        for &index in self.train.iter().chain(&self.val).chain(&self.test) {
+            if index as usize >= count || !seen.insert(index) {
+                return Err(ImagesError::OutOfRange { index, count }.into());
+            }
+        }
+        Ok(())
+    }
+}
