@@ -14,8 +14,10 @@
 //!
 //! What it does not do: it parses no command line and prints nothing.
 
+pub mod budget;
 pub mod collective;
 pub mod error;
+pub mod front;
 pub mod images;
 mod keys;
 pub mod rand;

@@ -1,14 +1,46 @@
 //! Samplers propose architectures and learn from their scores (ask/tell).
+//!
+//! A search asks for proposal `n` with the stream [`proposal_rng`]`(seed, n)`, commits its score, and
+//! tells it. To go on after a stop it tells the committed trials again, in order: a sampler's state is
+//! a function of the trials told, so the next proposal is the one it would have been.
 
-use crate::error::Result;
-use crate::rand::Rng;
+mod evolution;
+mod log;
+mod random;
+
+pub use evolution::Evolution;
+pub use random::Random;
+
+use crate::error::{Error, Result};
+use crate::rand::{Rng, stream};
+use crate::recipe::SamplerChoice;
 use crate::space::{Genes, Space};
 
 /// Registered samplers.
 pub const NAMES: &[&str] = &["evolution", "random"];
 
+/// The sampler registered under `choice.name`, with the numbers of `choice`.
+///
+/// # Errors
+/// Unknown names, with a suggestion.
+pub fn by_name(choice: &SamplerChoice) -> Result<Box<dyn Sampler>> {
+    match choice.name.as_str() {
+        "evolution" => Ok(Box::new(Evolution::new(choice))),
+        "random" => Ok(Box::new(Random::default())),
+        name => {
+            let hint = crate::suggest::hint(name, NAMES.iter().copied());
+            Err(Error::UnknownName { what: "sampler", name: name.to_owned(), hint })
+        }
+    }
+}
+
+/// The random stream of proposal number `index`, from 0: trials told plus proposals pending.
+pub fn proposal_rng(seed: u64, index: usize) -> Rng {
+    stream(seed, "sampler", index as u64)
+}
+
 /// A judged architecture, as a sampler sees it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Trial {
     /// The architecture.
     pub genes: Genes,
@@ -21,9 +53,17 @@ pub struct Trial {
 /// Says what an architecture costs and whether the budget allows it; asked before evaluation.
 pub trait Budget {
     /// The cost, in the budget's unit.
+    ///
+    /// # Errors
+    /// When the cost cannot be told.
     fn cost(&self, genes: &Genes) -> Result<f64>;
     /// Whether the budget allows it.
+    ///
+    /// # Errors
+    /// When the cost cannot be told.
     fn allows(&self, genes: &Genes) -> Result<bool>;
+    /// The error for a space of which the budget allows nothing: its interval and one next step.
+    fn infeasible(&self) -> Error;
 }
 
 /// Proposes architectures. Its state is a function of the seed and the trials told, so a search
@@ -31,8 +71,19 @@ pub trait Budget {
 pub trait Sampler: Send {
     /// Name it is registered under.
     fn name(&self) -> &'static str;
+    /// How many proposals may be asked before the next is told without changing what is proposed:
+    /// at least 1. A search that rates candidates in batches asks for no more.
+    fn ahead(&self) -> usize {
+        1
+    }
     /// The next architecture: legal, within budget, not proposed before; `None` when the space is exhausted.
+    ///
+    /// # Errors
+    /// [`Error::Infeasible`] when the budget allows nothing; the budget's own.
     fn ask(&mut self, space: &dyn Space, budget: &dyn Budget, rng: &mut Rng) -> Result<Option<Genes>>;
-    /// The outcome of a proposal.
+    /// The outcome of a proposal. Outcomes are told in the order of the proposals.
     fn tell(&mut self, trial: Trial);
 }
+
+#[cfg(test)]
+mod conformance;

@@ -1,5 +1,9 @@
 //! Scores rate architectures without labels.
 
+mod fusion;
+
+pub use fusion::Fusion;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
