@@ -1,0 +1,229 @@
+//! What can go wrong when a model is run, checked or timed.
+
+use std::path::PathBuf;
+
+/// Result of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// An error that names the thing and, where there are two numbers, both, and ends with one next step.
+///
+/// "Invalid" means that what was given is wrong; "not supported" means that it is right and that
+/// this crate lacks the case.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// No engine has this name.
+    #[error("there is no engine `{name}`; choose one of {known}")]
+    UnknownEngine {
+        /// Name asked for.
+        name: String,
+        /// Names that exist, comma-separated.
+        known: String,
+    },
+    /// No device has this name, or it cannot be measured yet.
+    #[error(
+        "target `{name}` cannot be measured: remote devices come next, and only {known} can be measured now; \
+         use `--target host`"
+    )]
+    UnknownDevice {
+        /// Name asked for.
+        name: String,
+        /// Names that exist, comma-separated.
+        known: String,
+    },
+    /// No ONNX Runtime library was found.
+    #[error(
+        "ONNX Runtime's shared library was not found (looked at {searched}); run `make ort`, or give its path \
+         with --ort-lib or MASKTAS_ORT_LIB"
+    )]
+    OrtMissing {
+        /// Places looked at, in order.
+        searched: String,
+    },
+    /// A file was named as ONNX Runtime's library and cannot be loaded as one.
+    #[error("{} is not a usable ONNX Runtime library: {reason}; run `make ort`, or give another path with --ort-lib or MASKTAS_ORT_LIB", path.display())]
+    OrtUnusable {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        reason: String,
+    },
+    /// The library is older than the floor.
+    #[error(
+        "ONNX Runtime at {} is version {found}, and 1.{floor} or newer 1.x is needed; run `make ort`, or use --engine tract",
+        path.display()
+    )]
+    OrtVersion {
+        /// The file.
+        path: PathBuf,
+        /// Version it states.
+        found: String,
+        /// Oldest minor version that is accepted.
+        floor: u32,
+    },
+    /// A process loads one ONNX Runtime library only.
+    #[error(
+        "ONNX Runtime was already loaded from {} and cannot be loaded from {} in the same process; start \
+         another process for the second library", loaded.display(), asked.display()
+    )]
+    OrtLoadedTwice {
+        /// Library in use.
+        loaded: PathBuf,
+        /// Library asked for.
+        asked: PathBuf,
+    },
+    /// The engine has no such provider here.
+    #[error(
+        "engine {engine} cannot use provider `{asked}` here (available: {available}); ask for one of these"
+    )]
+    Provider {
+        /// Engine.
+        engine: String,
+        /// Provider asked for.
+        asked: String,
+        /// What there is, comma-separated.
+        available: String,
+    },
+    /// The engine has no such case.
+    #[error("engine {engine} does not support {what}; {next}")]
+    NotSupported {
+        /// Engine.
+        engine: String,
+        /// The case.
+        what: String,
+        /// One next step.
+        next: String,
+    },
+    /// The engine refused to load the model, or failed or panicked while doing it.
+    #[error(
+        "engine {engine} cannot load the model: {reason}; try another engine, or check the file with `masktas doctor`"
+    )]
+    Load {
+        /// Engine.
+        engine: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The engine failed while running the model.
+    #[error(
+        "engine {engine} failed while running the model: {reason}; check names, types and shapes of the inputs"
+    )]
+    Run {
+        /// Engine.
+        engine: String,
+        /// Its own words.
+        reason: String,
+    },
+    /// The outputs of a model are not those that were expected.
+    #[error("engine {engine}: output `{output}` is missing; the model gives {given}")]
+    MissingOutput {
+        /// Engine.
+        engine: String,
+        /// Name expected.
+        output: String,
+        /// Names given.
+        given: String,
+    },
+    /// An input extent is symbolic and no value was given for it.
+    #[error(
+        "input `{input}` has the symbolic extent `{symbol}`; give the shape it is to be run at, or export with a \
+         static batch"
+    )]
+    SymbolicInput {
+        /// Input.
+        input: String,
+        /// Symbol.
+        symbol: String,
+    },
+    /// The numeric gate before timing failed.
+    #[error(
+        "model `{id}` under {engine} differs from {reference} by {difference:.3e} (at most {bound:.1e} is allowed), so \
+         its time means nothing; look at `masktas export` parity for this model"
+    )]
+    Gate {
+        /// Model.
+        id: String,
+        /// Engine under test.
+        engine: String,
+        /// What it was compared with.
+        reference: String,
+        /// Relative difference.
+        difference: f64,
+        /// Bound.
+        bound: f64,
+    },
+    /// A protocol's numbers contradict each other.
+    #[error("invalid measuring protocol: {reason}")]
+    InvalidProtocol {
+        /// What is wrong, both numbers, and how to mend it.
+        reason: String,
+    },
+    /// Two measurements were made in different ways and are not comparable.
+    #[error(
+        "measurements of different {what} cannot be compared or mixed: {left} and {right}; measure both in one way"
+    )]
+    Incomparable {
+        /// What differs.
+        what: String,
+        /// First value.
+        left: String,
+        /// Second value.
+        right: String,
+    },
+    /// A feature vector is not of the kind the model was fitted on.
+    #[error("invalid features: {reason}")]
+    InvalidFeatures {
+        /// What is wrong, with both numbers or names.
+        reason: String,
+    },
+    /// Too few measurements for a fit.
+    #[error("{got} measurements were given, and a latency model needs at least {need}; profile more models")]
+    TooFewSamples {
+        /// Given.
+        got: usize,
+        /// Needed.
+        need: usize,
+    },
+    /// A latency model was asked before it was fitted.
+    #[error("the latency model `{name}` was not fitted yet; run `masktas profile` first")]
+    NotFitted {
+        /// Its name.
+        name: String,
+    },
+    /// No latency model has this name, or a stored one cannot be read.
+    #[error("invalid latency model: {reason}")]
+    InvalidLatencyModel {
+        /// What is wrong.
+        reason: String,
+    },
+    /// The caller asked to stop.
+    #[error(
+        "interrupted after {done} of {total} models; what was measured is kept, run the command again to go on"
+    )]
+    Interrupted {
+        /// Models done.
+        done: usize,
+        /// Models in all.
+        total: usize,
+    },
+    /// A clock this system does not have.
+    #[error("this system has no {clock} clock; choose the wall clock")]
+    NoClock {
+        /// Clock asked for.
+        clock: &'static str,
+    },
+    /// Something the caller's own function reported.
+    #[error("{0}")]
+    Caller(String),
+    /// A tensor, a graph or our own runtime.
+    #[error(transparent)]
+    Runtime(#[from] masktas_runtime::Error),
+    /// The file system.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// File or folder.
+        path: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+}

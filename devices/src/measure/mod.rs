@@ -1,0 +1,260 @@
+//! Timing models by the paired protocol.
+//!
+//! [`Bench`] holds the engine, the reference network and its calibration; it turns models into [`Measurement`]s.
+
+mod bench;
+mod clock;
+mod rounds;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+use crate::fingerprint::{Fingerprint, State};
+
+pub(crate) use bench::largest_difference;
+pub use bench::{Bench, Golden, Subject};
+pub use rounds::{Round, RunTime};
+
+/// Whether a measurement settled.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Steadiness {
+    /// The interval is as narrow as the protocol asks.
+    Steady,
+    /// It is not; the notes say what was seen.
+    Noisy,
+}
+
+impl std::fmt::Display for Steadiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Steadiness::Steady => "steady",
+            Steadiness::Noisy => "noisy",
+        })
+    }
+}
+
+/// The reference network's own time, the unit in which ratios become milliseconds. It is measured once per
+/// profile and kept with it, because measuring it anew would bring back the drift that pairing takes out.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calibration {
+    /// First 16 hexadecimal digits of the SHA-256 of the reference network's file.
+    pub reference: String,
+    /// Milliseconds of one run: median over rounds of round medians, on the protocol's clock.
+    pub ms: f64,
+    /// Relative half-width of its bootstrap interval.
+    pub half_width: f64,
+}
+
+/// The numeric gate that was passed before timing.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Gate {
+    /// What the outputs were compared with: `golden`, `ort VERSION, not optimised`, or `nothing (finite only)`
+    /// where there was neither.
+    pub reference: String,
+    /// Largest difference over largest absolute value; 0 where only finiteness was checked.
+    pub difference: f64,
+}
+
+/// One model's latency and everything needed to judge and repeat it. All times are in milliseconds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Measurement {
+    /// The value: ratio to the reference times the reference's calibrated time.
+    pub ms: f64,
+    /// Median over rounds of the ratio to the reference network.
+    pub ratio: f64,
+    /// Half-width of the bootstrap interval of `ratio`, as a fraction of it.
+    pub half_width: f64,
+    /// Whether the interval is as narrow as asked.
+    pub verdict: Steadiness,
+    /// What was seen that makes the numbers less sure, one sentence each.
+    pub notes: Vec<String>,
+    /// Median of all runs, on the protocol's clock, not normalised. So are the next five.
+    pub median_ms: f64,
+    /// 90th percentile.
+    pub p90_ms: f64,
+    /// 95th percentile.
+    pub p95_ms: f64,
+    /// 99th percentile.
+    pub p99_ms: f64,
+    /// Minimum.
+    pub min_ms: f64,
+    /// Median absolute deviation.
+    pub mad_ms: f64,
+    /// Timed runs.
+    pub n: usize,
+    /// Warm-up runs after the first run.
+    pub warm_ups: usize,
+    /// Loading the model, wall clock.
+    pub cold_load_ms: f64,
+    /// The first run after loading, wall clock.
+    pub first_run_ms: f64,
+    /// The numeric gate.
+    pub gate: Gate,
+    /// The reference network.
+    pub calibration: Calibration,
+    /// Hash of the protocol.
+    pub protocol: String,
+    /// Engine.
+    pub engine: String,
+    /// Its version.
+    pub engine_version: String,
+    /// Provider really used.
+    pub provider: String,
+    /// Threads inside one operation.
+    pub threads: usize,
+    /// The machine before the batch.
+    pub fingerprint: Fingerprint,
+    /// Its changing values after the batch.
+    pub after: State,
+    /// Raw samples.
+    pub rounds: Vec<Round>,
+}
+
+/// What must agree before measurements may feed one latency model.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Key {
+    /// Engine.
+    pub engine: String,
+    /// Its version.
+    pub engine_version: String,
+    /// Provider really used.
+    pub provider: String,
+    /// Threads.
+    pub threads: usize,
+    /// Hash of the protocol.
+    pub protocol: String,
+    /// Hash of the reference network.
+    pub reference: String,
+    /// Key of the fingerprint.
+    pub fingerprint: String,
+}
+
+impl Key {
+    /// Refuses a key that differs.
+    ///
+    /// # Errors
+    /// [`Error::Incomparable`] naming the first thing that differs and both values.
+    pub fn matches(&self, other: &Key) -> Result<()> {
+        let threads = (self.threads.to_string(), other.threads.to_string());
+        let parts: [(&str, &str, &str); 7] = [
+            ("engines", &self.engine, &other.engine),
+            ("engine versions", &self.engine_version, &other.engine_version),
+            ("providers", &self.provider, &other.provider),
+            ("thread counts", &threads.0, &threads.1),
+            ("protocols", &self.protocol, &other.protocol),
+            ("reference networks", &self.reference, &other.reference),
+            ("machines", &self.fingerprint, &other.fingerprint),
+        ];
+        match parts.iter().find(|(_, left, right)| left != right) {
+            None => Ok(()),
+            Some((what, left, right)) => Err(Error::Incomparable {
+                what: (*what).to_owned(),
+                left: (*left).to_owned(),
+                right: (*right).to_owned(),
+            }),
+        }
+    }
+}
+
+impl Measurement {
+    /// What must agree before this may be mixed with another.
+    pub fn key(&self) -> Key {
+        Key {
+            engine: self.engine.clone(),
+            engine_version: self.engine_version.clone(),
+            provider: self.provider.clone(),
+            threads: self.threads,
+            protocol: self.protocol.clone(),
+            reference: self.calibration.reference.clone(),
+            fingerprint: self.fingerprint.key(),
+        }
+    }
+
+    /// This value over the other's. Engines and machines may differ; the way of measuring may not.
+    ///
+    /// # Errors
+    /// [`Error::Incomparable`] when the protocols differ.
+    pub fn over(&self, other: &Measurement) -> Result<f64> {
+        if self.protocol != other.protocol {
+            return Err(Error::Incomparable {
+                what: "protocols".into(),
+                left: self.protocol.clone(),
+                right: other.protocol.clone(),
+            });
+        }
+        Ok(self.ms / other.ms)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    pub(crate) fn measurement(ms: f64) -> Measurement {
+        Measurement {
+            ms,
+            ratio: 1.0,
+            half_width: 0.01,
+            verdict: Steadiness::Steady,
+            notes: Vec::new(),
+            median_ms: ms,
+            p90_ms: ms,
+            p95_ms: ms,
+            p99_ms: ms,
+            min_ms: ms,
+            mad_ms: 0.0,
+            n: 40,
+            warm_ups: 3,
+            cold_load_ms: 1.0,
+            first_run_ms: 1.0,
+            gate: Gate { reference: "golden".into(), difference: 0.0 },
+            calibration: Calibration { reference: "r".into(), ms: 1.0, half_width: 0.01 },
+            protocol: "p".into(),
+            engine: "ort".into(),
+            engine_version: "1.31.1".into(),
+            provider: "CPUExecutionProvider".into(),
+            threads: 1,
+            fingerprint: Fingerprint::default(),
+            after: State::default(),
+            rounds: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn two_protocols_are_never_compared() {
+        let (a, mut b) = (measurement(2.0), measurement(4.0));
+        assert_eq!(a.over(&b).unwrap(), 0.5);
+        b.protocol = "q".into();
+        let text = a.over(&b).unwrap_err().to_string();
+        assert!(text.contains("protocols") && text.contains("p and q"), "{text}");
+        assert!(a.key().matches(&b.key()).is_err());
+    }
+
+    #[test]
+    fn every_part_of_the_key_counts() {
+        let base = measurement(2.0);
+        assert!(base.key().matches(&measurement(9.0).key()).is_ok());
+        let changes: [fn(&mut Measurement); 7] = [
+            |m| m.engine.push('x'),
+            |m| m.engine_version.push('x'),
+            |m| m.provider.push('x'),
+            |m| m.threads += 1,
+            |m| m.protocol.push('x'),
+            |m| m.calibration.reference.push('x'),
+            |m| m.fingerprint.cpu.push('x'),
+        ];
+        for change in changes {
+            let mut other = base.clone();
+            change(&mut other);
+            assert!(base.key().matches(&other.key()).is_err());
+        }
+    }
+
+    #[test]
+    fn stored_form_round_trips() {
+        let m = measurement(2.0);
+        let text = serde_json::to_string(&m).unwrap();
+        assert_eq!(serde_json::from_str::<Measurement>(&text).unwrap(), m);
+    }
+}

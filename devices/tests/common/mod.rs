@@ -1,0 +1,63 @@
+//! What the tests of this crate share: small random transformers and the engines that are here.
+
+use masktas_devices::{EngineOptions, Golden, LoadOptions, engine};
+use masktas_export::{Arch, LowerOptions, VitArch, VitBlock, Weights, lower, onnx};
+use masktas_runtime::{Graph, Tensor};
+
+/// A 32-pixel vision transformer with the given width and one head count per block.
+pub fn vit(embed: usize, heads: &[usize]) -> Arch {
+    let blocks = heads.iter().map(|heads| VitBlock { heads: *heads, hidden: embed * 3 }).collect();
+    Arch::Vit(VitArch { image: 32, patch: 4, embed, head_dim: 32, blocks, relative: None })
+}
+
+/// Its graph with random weights.
+pub fn graph(arch: &Arch, seed: u64) -> Graph {
+    let weights = Weights::random(arch, None, seed).unwrap();
+    lower(arch, Some(&weights), &LowerOptions::default()).unwrap()
+}
+
+/// A graph's file.
+pub fn file(graph: &Graph) -> Vec<u8> {
+    onnx::write(graph).unwrap()
+}
+
+/// One input for a graph, the same every time.
+pub fn inputs(graph: &Graph) -> Vec<(String, Tensor)> {
+    let mut rng = masktas_devices::stats::Rng::new(42);
+    graph
+        .inputs
+        .iter()
+        .map(|info| {
+            let shape: Vec<usize> = info
+                .shape
+                .iter()
+                .map(|dim| match dim {
+                    masktas_runtime::Dim::Fixed(extent) => *extent,
+                    masktas_runtime::Dim::Symbol(_) => 1,
+                })
+                .collect();
+            let values: Vec<f32> = (0..shape.iter().product()).map(|_| rng.symmetric()).collect();
+            (info.name.clone(), Tensor::f32(shape, values).unwrap())
+        })
+        .collect()
+}
+
+/// The answer of one engine that is not allowed to rewrite the graph.
+pub fn golden(engine_name: &str, graph: &Graph) -> Golden {
+    let inputs = inputs(graph);
+    let options = LoadOptions { optimise: false, ..LoadOptions::default() };
+    let loaded = engine(engine_name, &EngineOptions::default()).unwrap().load(&file(graph), &options);
+    let outputs = loaded.unwrap().run(&inputs).unwrap();
+    Golden { inputs, outputs }
+}
+
+/// Whether an engine can be used; says so when it cannot.
+pub fn here(name: &str) -> bool {
+    match engine(name, &EngineOptions::default()).unwrap().check() {
+        Ok(()) => true,
+        Err(error) => {
+            eprintln!("skipped: {error}");
+            false
+        }
+    }
+}
