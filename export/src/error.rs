@@ -92,4 +92,22 @@ pub enum Error {
         /// The largest possible.
         limit: u64,
     },
+    /// A golden pair does not fit the model.
+    #[error("golden pair: {what}: {why}; make the pair with the model that is exported")]
+    InvalidGolden {
+        /// Input or output.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A golden pair belongs to another model file.
+    #[error(
+        "the golden pair was made for the model with SHA-256 {want}, but this one has {got}; export it again"
+    )]
+    OtherModel {
+        /// Digest in the pair.
+        want: String,
+        /// Digest of the file.
+        got: String,
+    },
 }

@@ -1,7 +1,7 @@
 //! Files that are either whole or not there.
 
 use std::fs::{self, File};
-use std::io::Write;
+use std::io::{Read, Write};
 use std::path::Path;
 
 use crate::error::{Error, Result};
@@ -32,6 +32,30 @@ pub fn write_atomic(path: &Path, bytes: &[u8]) -> Result<()> {
     sync_folder(path).map_err(failed)
 }
 
+/// Reads a whole file of at most `limit` bytes.
+///
+/// # Errors
+/// [`Error::Io`], or [`Error::InvalidFile`] with both sizes.
+pub fn read_bounded(path: &Path, limit: u64) -> Result<Vec<u8>> {
+    let failed = |source| Error::Io { action: "read", path: path.to_owned(), source };
+    let too_long = |got: u64| {
+        let why = format!("it has {got} bytes or more, above the limit of {limit}");
+        Error::InvalidFile { path: path.to_owned(), why }
+    };
+    let file = File::open(path).map_err(failed)?;
+    let length = file.metadata().map_err(failed)?.len();
+    if length > limit {
+        return Err(too_long(length));
+    }
+    let mut bytes = Vec::new();
+    // A device or pipe has no length, so the limit holds while reading too.
+    file.take(limit + 1).read_to_end(&mut bytes).map_err(failed)?;
+    if bytes.len() as u64 > limit {
+        return Err(too_long(bytes.len() as u64));
+    }
+    Ok(bytes)
+}
+
 /// Makes the rename itself durable.
 #[cfg(unix)]
 fn sync_folder(path: &Path) -> std::io::Result<()> {
@@ -48,6 +72,16 @@ fn sync_folder(_: &Path) -> std::io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reading_stops_at_the_limit() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.bin");
+        write_atomic(&path, &[7; 10]).unwrap();
+        assert_eq!(read_bounded(&path, 10).unwrap(), [7; 10]);
+        let refused = read_bounded(&path, 9).unwrap_err().to_string();
+        assert!(refused.contains("10 bytes or more, above the limit of 9"), "{refused}");
+    }
 
     #[test]
     fn a_failed_write_leaves_the_old_file_and_nothing_else() {

@@ -18,9 +18,11 @@ pub mod error;
 pub mod files;
 pub mod lower;
 pub mod onnx;
+pub mod package;
 pub mod weights;
 
 pub use arch::{Arch, VitArch, VitBlock};
 pub use error::{Error, Result};
 pub use lower::{Batch, Head, LowerOptions, lower, relative_bucket};
+pub use package::{Golden, Labels, Package, Provenance};
 pub use weights::{Weights, names_and_shapes};

@@ -9,8 +9,11 @@ use safetensors::tensor::{SafeTensors, TensorView};
 
 use crate::arch::{Arch, VitArch};
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{read_bounded, write_atomic};
 use crate::onnx::raw;
+
+/// Largest weight file accepted, in bytes.
+const WEIGHTS_MAX: u64 = 1 << 32;
 
 /// Named parameters in PyTorch layout (`[out, in]`), in timm/MAE naming: `patch_embed.proj.weight`,
 /// `cls_token`, `pos_embed`, `blocks.0.attn.qkv.weight` (rows: all of q, then k, then v), `norm.weight`,
@@ -150,11 +153,7 @@ impl Weights {
     /// # Errors
     /// [`Error::Io`], or [`Error::InvalidFile`] naming the tensor.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|source| Error::Io {
-            action: "read",
-            path: path.to_owned(),
-            source,
-        })?;
+        let bytes = read_bounded(path, WEIGHTS_MAX)?;
         let invalid = |why: String| Error::InvalidFile { path: path.to_owned(), why };
         let tensors = read_tensors(&bytes).map_err(&invalid)?;
         match tensors.iter().find(|(_, tensor)| tensor.dtype() != Dtype::F32) {

@@ -16,10 +16,12 @@
 pub mod error;
 pub mod graph;
 pub mod onnx;
+pub mod preprocess;
 pub mod tensor;
 pub mod tolerance;
 
 pub use error::{Error, Result};
 pub use graph::{Attribute, Dim, Features, Graph, GraphBuilder, Node, ValueInfo};
+pub use preprocess::{Interpolation, Preprocess};
 pub use tensor::{Data, Dtype, Tensor};
 pub use tolerance::{Tolerance, Verdict};

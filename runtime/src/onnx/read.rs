@@ -128,6 +128,14 @@ fn graph(proto: GraphProto, opset: i64, metadata: BTreeMap<String, String>) -> R
             None => kept.push(node),
         }
     }
+    // Told apart before sorting, where such a node would look like a cycle.
+    let given: HashSet<&str> =
+        constants.keys().chain(inputs.iter().map(|input| &input.name)).map(String::as_str).collect();
+    for node in &kept {
+        if let Some(output) = node.outputs.iter().find(|name| given.contains(name.as_str())) {
+            return Err(node.invalid(format!("it writes '{output}', which exists already")));
+        }
+    }
     let nodes = order::sort(kept)?;
     Ok(Graph { name: proto.name.unwrap_or_default(), opset, inputs, outputs, nodes, constants, metadata })
 }
