@@ -46,6 +46,12 @@ pub enum Error {
     /// Feature distillation without a projector.
     #[error("feature distillation needs a teacher; name one in [teacher] or set objective.feature = 0")]
     NoProjector,
+    /// Labels are needed and there are none.
+    #[error("no image of the {split} split has a label; put the images into one folder per class")]
+    NoLabels {
+        /// The split.
+        split: &'static str,
+    },
     /// Every loss term is switched off.
     #[error("every loss term is off; give one of objective.pixel, .feature, .relation a weight above 0")]
     NoTerms,
@@ -131,12 +137,12 @@ pub enum Error {
         next: String,
     },
     /// The disk is full.
-    #[error("{path}: the disk is full ({bytes} bytes to write); free some space, then continue with --resume")]
+    #[error("{path}: the disk is full (writing {what}); free some space, then continue with --resume")]
     DiskFull {
         /// The file.
         path: std::path::PathBuf,
-        /// What had to be written.
-        bytes: u64,
+        /// What had to be written, with its size where known.
+        what: String,
     },
     /// Stopped on request, everything saved.
     #[error("interrupted; everything so far is saved")]

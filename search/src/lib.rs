@@ -22,6 +22,7 @@ pub mod images;
 mod keys;
 pub mod rand;
 pub mod recipe;
+pub mod run;
 pub mod sampler;
 pub mod score;
 pub mod space;

@@ -1,0 +1,139 @@
+//! What a run was told when it began: `run.toml`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use super::FORMAT;
+use crate::error::{Error, Result};
+use crate::recipe::Recipe;
+
+/// The head of a run.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Layout of the folder.
+    pub format: u32,
+    /// Version of the program that began the run.
+    pub version: String,
+    /// Hash of the space's definition.
+    pub space_hash: String,
+    /// The overrides as given, `key=value`.
+    pub overrides: Vec<String>,
+    /// The machine and whatever else results depend on, by name.
+    pub machine: BTreeMap<String, String>,
+    /// The recipe as it took effect.
+    pub recipe: Recipe,
+}
+
+impl Manifest {
+    /// For a run that begins now, on this machine.
+    pub fn new(recipe: Recipe, space_hash: String, overrides: Vec<String>) -> Self {
+        Self {
+            format: FORMAT,
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            space_hash,
+            overrides,
+            machine: machine(),
+            recipe,
+        }
+    }
+
+    /// What is different on a machine with these facts: name, then, now. A missing fact is empty.
+    pub fn differences(&self, machine: &BTreeMap<String, String>) -> Vec<(String, String, String)> {
+        let names: std::collections::BTreeSet<&String> = self.machine.keys().chain(machine.keys()).collect();
+        let fact =
+            |facts: &BTreeMap<String, String>, name: &str| facts.get(name).cloned().unwrap_or_default();
+        names
+            .into_iter()
+            .map(|name| (name.clone(), fact(&self.machine, name), fact(machine, name)))
+            .filter(|(_, then, now)| then != now)
+            .collect()
+    }
+
+    pub(super) fn to_toml(&self) -> Result<String> {
+        self.recipe.to_toml()?;
+        let text = toml::to_string(self).map_err(|error| Error::Invalid {
+            thing: "run.toml".to_owned(),
+            problem: error.to_string(),
+            next: "use plain text in the machine's facts".to_owned(),
+        })?;
+        Ok(format!(
+            "# What this run was told. Written once; changing it changes nothing but the report.\n\n{text}"
+        ))
+    }
+
+    pub(super) fn read(folder: &Path) -> Result<Self> {
+        let fail = |problem: String, next: &str| {
+            Err(Error::NotARun { path: folder.to_owned(), problem, next: next.to_owned() })
+        };
+        let path = folder.join("run.toml");
+        let text = match std::fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return if folder.is_dir() {
+                    fail("it has no run.toml".to_owned(), "give the folder that `masktas search` made")
+                } else {
+                    fail("there is no such folder".to_owned(), "give the folder that `masktas search` made")
+                };
+            }
+            Err(source) => return Err(Error::Io { path, source }),
+        };
+        let damaged = "restore run.toml from a copy, or begin a new run";
+        let table: Table = match text.parse() {
+            Ok(table) => table,
+            Err(error) => return fail(format!("run.toml is not TOML: {}", error.message()), damaged),
+        };
+        // Before anything else: a newer layout may differ in every other key.
+        let format = table.get("format").and_then(Value::as_integer);
+        match format {
+            Some(format) if format == i64::from(FORMAT) => {}
+            Some(format) if format > i64::from(FORMAT) => {
+                let problem = format!("its layout is version {format}, this program knows up to {FORMAT}");
+                return fail(problem, "use the newer program that began it");
+            }
+            _ => return fail("run.toml has no known `format`".to_owned(), damaged),
+        }
+        match toml::from_str::<Self>(&text) {
+            Ok(manifest) => Ok(manifest),
+            Err(error) => fail(format!("run.toml: {}", error.message()), damaged),
+        }
+    }
+}
+
+/// The facts of this machine that can change a result: system, processor, its vector features, cores.
+pub fn machine() -> BTreeMap<String, String> {
+    let mut facts = BTreeMap::from([
+        ("os".to_owned(), std::env::consts::OS.to_owned()),
+        ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
+        ("features".to_owned(), features().join(" ")),
+    ]);
+    if let Ok(cores) = std::thread::available_parallelism() {
+        facts.insert("cores".to_owned(), cores.to_string());
+    }
+    let cpuinfo = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let model = cpuinfo.lines().find_map(|line| line.strip_prefix("model name")?.split_once(':'));
+    if let Some((_, model)) = model {
+        facts.insert("processor".to_owned(), model.trim().to_owned());
+    }
+    facts
+}
+
+/// Vector features that choose between kernels.
+fn features() -> Vec<&'static str> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let known = [
+            ("avx2", std::arch::is_x86_feature_detected!("avx2")),
+            ("fma", std::arch::is_x86_feature_detected!("fma")),
+            ("avx512f", std::arch::is_x86_feature_detected!("avx512f")),
+        ];
+        known.into_iter().filter(|(_, there)| *there).map(|(name, _)| name).collect()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        Vec::new()
+    }
+}
