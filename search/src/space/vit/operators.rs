@@ -31,9 +31,9 @@ impl VitSpace {
                 let mut values = base.values.clone();
                 values[at] = option;
                 if at == DEPTH {
-                    let last = heads_at(self.depth(&base) - 1);
-                    for new in heads_at(self.depth(&base))..values.len() {
-                        values[new] = base.values[last + (new - last) % 2];
+                    let (known, new) = values.split_at_mut(heads_at(self.depth(&base)));
+                    for block in new.chunks_exact_mut(2) {
+                        block.copy_from_slice(&known[known.len() - 2..]);
                     }
                 }
                 neighbours.push(self.finish(values));
