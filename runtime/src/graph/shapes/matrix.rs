@@ -133,6 +133,12 @@ fn slide(call: &Call<'_>, space: &[usize], kernel: &[usize]) -> Result<Vec<usize
     let pads = match node.text("auto_pad").unwrap_or("NOTSET") {
         "NOTSET" => read("pads", 2 * rank, 0, 0)?,
         "VALID" => vec![0; 2 * rank],
+        // Padded so that each window starts inside the image.
+        "SAME_UPPER" | "SAME_LOWER" => {
+            let count =
+                |(extent, stride): (&usize, &i64)| usize::try_from(*stride).map_or(0, |s| extent.div_ceil(s));
+            return Ok(space.iter().zip(&strides).map(count).collect());
+        }
         other => return Err(node.unsupported(format!("auto_pad {other}"))),
     };
     let ceil = node.int("ceil_mode").unwrap_or(0) != 0;

@@ -110,7 +110,9 @@ impl Graph {
             let outputs = Call::new(node, &values, self.opset)?.infer()?;
             if outputs.len() < node.outputs.len() {
                 let (got, want) = (node.outputs.len(), outputs.len());
-                return Err(node.invalid(format!("it has {got} outputs, but the operator has {want}")));
+                return Err(
+                    node.unsupported(format!("it has {got} outputs, of which only {want} can be computed"))
+                );
             }
             for (name, value) in node.outputs.iter().zip(outputs).filter(|(name, _)| !name.is_empty()) {
                 check_extents(name, &value.shape, value.dtype.bytes())?;

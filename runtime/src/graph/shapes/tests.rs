@@ -69,6 +69,8 @@ fn convolutions_and_pooling() {
     let attributes = vec![("group", 3.into()), ("pads", [1, 1, 1, 1].into()), ("strides", [2, 2].into())];
     assert_eq!(shape_of("Conv", &depthwise, &[], attributes), [1, 3, 16, 16]);
     assert!(refusal("Conv", &depthwise, &[], vec![]).contains("3 channels in 1 groups"));
+    let same = vec![("auto_pad", "SAME_UPPER".into()), ("strides", [3, 3].into())];
+    assert_eq!(shape_of("Conv", &patch, &[], same), [1, 96, 11, 11]);
     let wide = [image.clone(), ("w", vec![8, 3, 64, 64])];
     assert!(refusal("Conv", &wide, &[], vec![]).contains("a window of 64 does not fit into 32"));
     let pool = vec![("kernel_shape", [3, 3].into()), ("strides", [2, 2].into()), ("ceil_mode", 1.into())];
