@@ -1,11 +1,14 @@
 //! What lies on the user's disk in the end.
 
+use std::sync::OnceLock;
+
 use masktas_export::package::{arch_of, describe, golden_path, sha256};
 use masktas_export::{
     Arch, Batch, Golden, Labels, LowerOptions, Package, Provenance, VitArch, VitBlock, Weights, lower,
 };
 use masktas_runtime::onnx::read_file;
 use masktas_runtime::{Graph, Interpolation, Preprocess, Tensor, Tolerance};
+use proptest::prelude::*;
 
 fn arch() -> Arch {
     let blocks = vec![VitBlock { heads: 1, hidden: 3 }];
@@ -134,6 +137,30 @@ fn broken_golden_files_are_refused() {
     );
     assert!(refused(&text("\"output\"", "\"outbut\"")).contains("no tensor 'output'"));
     assert!(refused(b"").contains("net.golden.safetensors"));
+}
+
+proptest! {
+    /// Whatever the bytes of a golden or weight file: an answer or an error.
+    #[test]
+    fn changed_files_never_panic(edits in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8)) {
+        static GOOD: OnceLock<Vec<u8>> = OnceLock::new();
+        let folder = tempfile::tempdir().unwrap();
+        let mut bytes = GOOD.get_or_init(|| {
+            let (input, output) = pair(1);
+            let graph = graph(Batch::Fixed(1));
+            let package = Package::write(folder.path(), "net", &graph, input, output, Tolerance::F32).unwrap();
+            std::fs::read(package.golden).unwrap()
+        }).clone();
+        for (at, byte) in edits {
+            // Mostly in the header, where a byte means most.
+            let at = at.index(bytes.len().min(600));
+            bytes[at] = byte;
+        }
+        let path = folder.path().join("changed");
+        std::fs::write(&path, &bytes).unwrap();
+        let _ = Golden::load(&path);
+        let _ = Weights::load(&path);
+    }
 }
 
 #[test]

@@ -13,6 +13,7 @@ pub const NORM_EPSILON: f32 = 1e-6;
 /// Head width is fixed, so the attention width is `heads * head_dim` whatever the embedding width
 /// is (AutoFormer's `change_qkv`).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VitArch {
     /// Side of the square input image, in pixels.
     pub image: usize,
@@ -31,6 +32,7 @@ pub struct VitArch {
 
 /// One transformer block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct VitBlock {
     /// Attention heads.
     pub heads: usize,
@@ -148,6 +150,20 @@ mod tests {
             blocks.map(|(r, h)| VitBlock { heads: *h, hidden: (embed as f64 * r) as usize }).collect();
         let arch = VitArch { image: 224, patch: 16, embed, head_dim: 64, blocks, relative: Some(14) };
         arch.parameters(Some(1000))
+    }
+
+    /// A field that this version does not know changes what the network is, so it is refused.
+    #[test]
+    fn json_names_the_family_and_nothing_unknown() {
+        let json = r#"{"family":"vit","image":32,"patch":4,"embed":96,"head_dim":32,"blocks":[{"heads":2,"hidden":192}]}"#;
+        let arch: crate::Arch = serde_json::from_str(json).unwrap();
+        assert_eq!(serde_json::to_string(&arch).unwrap(), json);
+        let refused =
+            serde_json::from_str::<crate::Arch>(&json.replace("\"embed\"", "\"distil\":1,\"embed\""));
+        assert!(refused.unwrap_err().to_string().contains("distil"));
+        let refused =
+            serde_json::from_str::<crate::Arch>(&json.replace("\"heads\"", "\"groups\":1,\"heads\""));
+        assert!(refused.unwrap_err().to_string().contains("groups"));
     }
 
     /// The three nets AutoFormer released, with their published sizes (5.8, 22.9 and 53.7 M).
