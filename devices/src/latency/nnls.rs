@@ -45,35 +45,109 @@ impl Nnls {
     /// so that a path of penalties can be walked); returns the coefficients of the unscaled columns.
     ///
     /// Each step minimises over one coefficient exactly: `b_j = max(0, (t_j - sum_{k != j} G_jk b_k) / (G_jj + lambda))`.
-    /// The problem is strictly convex, so the sweeps converge to its only minimum.
+    /// The problem is strictly convex, so the sweeps converge to its only minimum, but slowly where columns are nearly
+    /// alike. Every few sweeps the system of the positive coefficients is therefore solved exactly; when that solution
+    /// satisfies the optimality conditions of the whole problem, it is the minimum.
     pub fn solve(&self, lambda: f64, start: &mut Vec<f64>) -> Vec<f64> {
         start.resize(self.columns, 0.0);
         const SWEEPS: usize = 20_000;
-        const TOLERANCE: f64 = 1e-11;
-        for _ in 0..SWEEPS {
-            let mut moved = 0.0f64;
-            for (j, (row, target)) in
-                self.gram.chunks_exact(self.columns.max(1)).zip(&self.target).enumerate()
-            {
-                let (Some(diagonal), Some(old)) = (row.get(j).copied(), start.get(j).copied()) else {
-                    continue;
-                };
-                if diagonal == 0.0 {
-                    continue;
-                }
-                let product: f64 = row.iter().zip(start.iter()).map(|(g, b)| g * b).sum();
-                let new = ((target - product + diagonal * old) / (diagonal + lambda)).max(0.0);
-                if let Some(slot) = start.get_mut(j) {
-                    *slot = new;
-                }
-                moved = moved.max((new - old).abs());
-            }
+        const BETWEEN: usize = 16;
+        const TOLERANCE: f64 = 1e-12;
+        for sweep in 1..=SWEEPS {
+            let moved = self.sweep(lambda, start);
             if moved <= TOLERANCE {
                 break;
+            }
+            if sweep % BETWEEN == 0 {
+                if let Some(exact) = self.exact(lambda, start) {
+                    *start = exact;
+                    break;
+                }
             }
         }
         start.iter().zip(&self.scale).map(|(b, s)| if *s > 0.0 { b / s } else { 0.0 }).collect()
     }
+
+    /// One pass over all coefficients; returns the largest change.
+    fn sweep(&self, lambda: f64, b: &mut [f64]) -> f64 {
+        let mut moved = 0.0f64;
+        for (j, (row, target)) in self.gram.chunks_exact(self.columns.max(1)).zip(&self.target).enumerate() {
+            let (Some(diagonal), Some(old)) = (row.get(j).copied(), b.get(j).copied()) else { continue };
+            if diagonal == 0.0 {
+                continue;
+            }
+            let product: f64 = row.iter().zip(b.iter()).map(|(g, b)| g * b).sum();
+            let new = ((target - product + diagonal * old) / (diagonal + lambda)).max(0.0);
+            if let Some(slot) = b.get_mut(j) {
+                *slot = new;
+            }
+            moved = moved.max((new - old).abs());
+        }
+        moved
+    }
+
+    /// The minimum over the coefficients that are positive in `b`, if it is the minimum over all.
+    fn exact(&self, lambda: f64, b: &[f64]) -> Option<Vec<f64>> {
+        let active: Vec<usize> = b.iter().zip(0..).filter(|(b, _)| **b > 0.0).map(|(_, j)| j).collect();
+        let n = active.len();
+        let mut matrix = Vec::with_capacity(n * n);
+        let mut right = Vec::with_capacity(n);
+        for (at, i) in active.iter().enumerate() {
+            right.push(*self.target.get(*i)?);
+            for (other, j) in active.iter().enumerate() {
+                matrix.push(self.gram.get(i * self.columns + j)? + if at == other { lambda } else { 0.0 });
+            }
+        }
+        let part = cholesky_solve(matrix, right)?;
+        if part.iter().any(|b| *b <= 0.0) {
+            return None;
+        }
+        let mut full = vec![0.0; self.columns];
+        for (j, value) in active.iter().zip(part) {
+            *full.get_mut(*j)? = value;
+        }
+        // A coefficient at 0 must not want to grow.
+        let stays = self.gram.chunks_exact(self.columns.max(1)).zip(&self.target).zip(&full).all(
+            |((row, target), b)| {
+                *b > 0.0 || target - row.iter().zip(&full).map(|(g, b)| g * b).sum::<f64>() <= 1e-10
+            },
+        );
+        stays.then_some(full)
+    }
+}
+
+/// Solves a symmetric positive definite system, given row by row; `None` when it is not positive definite.
+fn cholesky_solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let n = b.len();
+    for j in 0..n {
+        for k in 0..j {
+            let l = *a.get(j * n + k)?;
+            for i in j..n {
+                *a.get_mut(i * n + j)? -= *a.get(i * n + k)? * l;
+            }
+        }
+        let pivot = *a.get(j * n + j)?;
+        if pivot.is_nan() || pivot <= 0.0 {
+            return None;
+        }
+        let root = pivot.sqrt();
+        for i in j..n {
+            *a.get_mut(i * n + j)? /= root;
+        }
+    }
+    for i in 0..n {
+        for k in 0..i {
+            *b.get_mut(i)? -= *a.get(i * n + k)? * *b.get(k)?;
+        }
+        *b.get_mut(i)? /= *a.get(i * n + i)?;
+    }
+    for i in (0..n).rev() {
+        for k in i + 1..n {
+            *b.get_mut(i)? -= *a.get(k * n + i)? * *b.get(k)?;
+        }
+        *b.get_mut(i)? /= *a.get(i * n + i)?;
+    }
+    Some(b)
 }
 
 /// One solution from scratch: coefficients of `min_b |A b - 1|^2 / n + lambda |S b|^2`, `b >= 0`, where `S` holds the
