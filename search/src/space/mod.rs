@@ -60,7 +60,7 @@ pub trait Space: Send + Sync {
     fn arch(&self, genes: &Genes) -> Option<Arch>;
     /// Parameters of the encoder.
     fn parameters(&self, genes: &Genes) -> Option<u64>;
-    /// Floating-point operations of one forward pass of one image: two for each multiply-add of
-    /// products and convolutions; norms, activations and additions are not counted.
+    /// Floating-point operations of one forward pass of one image, as
+    /// [`VitArch::flops`](masktas_export::VitArch::flops) counts them: two for each multiply-add.
     fn flops(&self, genes: &Genes) -> Option<u64>;
 }

@@ -92,7 +92,10 @@ impl VitSpace {
             genes.push(gene(format!("heads.{i}"), words(&definition.heads), false));
             genes.push(gene(format!("ratio.{i}"), ratios.clone(), false));
         }
-        Ok(Self { definition, genes })
+        let space = Self { definition, genes };
+        // What can be chosen must also be possible to build.
+        space.largest_arch().check()?;
+        Ok(space)
     }
 
     /// The choices.
@@ -238,22 +241,6 @@ pub(super) fn hidden(embed: usize, ratio: f64) -> usize {
     (embed as f64 * ratio).floor() as usize
 }
 
-/// Floating-point operations of one image: two for each multiply-add of the patch embedding, the
-/// projections, the attention products, and the relative tables. Norms, activations and additions
-/// are not counted.
-fn flops(arch: &VitArch) -> u64 {
-    let (d, t, p) = (arch.embed as u64, arch.tokens() as u64, arch.patches() as u64);
-    let stem = 2 * p * 3 * (arch.patch * arch.patch) as u64 * d;
-    let blocks = arch.blocks.iter().map(|block| {
-        let q = (block.heads * arch.head_dim) as u64;
-        let projections = 2 * t * (4 * q * d + 2 * d * block.hidden as u64);
-        // Queries with keys, weights with values; with tables, once more each.
-        let products = if arch.relative.is_some() { 4 } else { 2 };
-        projections + products * 2 * t * t * q
-    });
-    stem + blocks.sum::<u64>()
-}
-
 impl Space for VitSpace {
     fn name(&self) -> &str {
         &self.definition.name
@@ -367,7 +354,7 @@ impl Space for VitSpace {
     }
 
     fn flops(&self, genes: &Genes) -> Option<u64> {
-        Some(flops(&self.vit(genes)))
+        Some(self.vit(genes).flops())
     }
 }
 
