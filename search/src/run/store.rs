@@ -23,7 +23,8 @@ create table if not exists items (
     unique (kind, key));
 create table if not exists members (
     kind text not null, position integer not null, id text not null, genes text not null,
-    score real, cost real, primary key (kind, position), unique (kind, id)) without rowid;
+    score real, cost real, primary key (kind, position)) without rowid;
+create unique index if not exists trials_once on members (id) where kind = 'trial';
 create table if not exists components (
     kind text not null, position integer not null, place integer not null, name text not null,
     value real not null, error real not null, higher integer not null,
@@ -329,10 +330,11 @@ impl Run {
         self.stored(select())
     }
 
-    /// Commits a reference subnet. The same record again is no error.
+    /// Commits a reference subnet. The same record again is no error, nor is the same subnet under two
+    /// numbers: references are drawn with replacement.
     ///
     /// # Errors
-    /// When another record has its number or id, a number is missing before it, or a value is not finite.
+    /// When another record has its number, a number is missing before it, or a value is not finite.
     pub fn commit_reference(&mut self, record: &ReferenceRecord) -> Result<()> {
         self.commit_member("reference", record.index, &record.id, &record.genes, &record.components, None)
     }

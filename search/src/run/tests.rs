@@ -105,6 +105,10 @@ fn a_trial_is_committed_once_and_in_order() {
     assert!(error.contains("number 2 after 1"), "{error}");
     let twice = TrialRecord { index: 1, ..trial(0) };
     assert!(run.commit_trial(&twice, 1.0).is_err(), "one id, two trials");
+    for index in 0..2 {
+        let TrialRecord { id, genes, components, .. } = trial(0);
+        run.commit_reference(&ReferenceRecord { index, id, genes, components }).expect("drawn twice");
+    }
     let broken = TrialRecord { score: f64::NAN, ..trial(1) };
     assert!(run.commit_trial(&broken, 1.0).expect_err("NaN").to_string().contains("NaN"));
     assert_eq!(run.trials().expect("trials"), [trial(0)]);
