@@ -428,7 +428,12 @@ impl Build<'_> {
                     }
                     // It could be read a moment ago, so its content is not to blame: a cache must
                     // not remember this.
-                    Err(reason @ (Reason::Unreadable(_) | Reason::NotAFile | Reason::TooManyBytes(_))) => {
+                    Err(
+                        reason @ (Reason::Unreadable(_)
+                        | Reason::NotAFile
+                        | Reason::TooManyBytes(_)
+                        | Reason::Changed),
+                    ) => {
                         let path = PathBuf::from((self.name)(at));
                         return Err(Failed::Picture(ImagesError::Picture { path, reason }));
                     }

@@ -13,7 +13,7 @@ use sha2::{Digest, Sha256};
 
 use super::decode::{Format, Picture, Reason};
 use super::labels::{LabelSet, LabelSource};
-use super::source::{ImageSource, Item, Part, Scan};
+use super::source::{Hash, ImageSource, Item, Part, Scan};
 use super::{ImagesError, Progress, Stage};
 use crate::error::Result;
 
@@ -196,7 +196,7 @@ impl ImageSource for Cifar {
         Some(SIDE)
     }
 
-    fn scan(&self, progress: &Progress) -> Result<Scan> {
+    fn scan(&self, _memory: Option<&Path>, progress: &Progress) -> Result<Scan> {
         let count = progress.counter(Stage::Hash, self.files.iter().map(|f| f.records).sum());
         let items = self
             .files
@@ -214,7 +214,7 @@ impl ImageSource for Cifar {
         Ok(Scan { items, ..Scan::default() })
     }
 
-    fn load(&self, place: usize) -> std::result::Result<Picture, Reason> {
+    fn load(&self, place: usize, _expected: &Hash) -> std::result::Result<Picture, Reason> {
         let pixels =
             self.record(place).and_then(|(_, r)| r.get(self.which.labels()..)).ok_or(Reason::NotAFile)?;
         let mut rgb = vec![0; PIXELS];

@@ -54,6 +54,9 @@ pub enum Reason {
     /// The data are damaged.
     #[error("is damaged: {0}")]
     Damaged(String),
+    /// The content is not what it was a moment ago.
+    #[error("has changed since it was first read; run the command again")]
+    Changed,
     /// The file cannot be read.
     #[error("cannot be read: {0}")]
     Unreadable(String),

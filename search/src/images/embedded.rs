@@ -4,13 +4,13 @@
 //! empty line. The JPEG files follow one after the other in the same order. Provenance:
 //! `search/assets/clothing/README.md`; made by `search/examples/pack_images.rs`.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
 use super::decode::{self, Picture, Reason};
 use super::labels::{LabelSet, LabelSource};
-use super::source::{EMBEDDED, ImageSource, Item, Part, Scan};
+use super::source::{EMBEDDED, Hash, ImageSource, Item, Part, Scan};
 use super::{ImagesError, Progress, Stage};
 use crate::error::Result;
 
@@ -93,7 +93,7 @@ impl ImageSource for Embedded {
         None
     }
 
-    fn scan(&self, progress: &Progress) -> Result<Scan> {
+    fn scan(&self, _memory: Option<&Path>, progress: &Progress) -> Result<Scan> {
         let count = progress.counter(Stage::Hash, self.entries.len());
         let item = |(place, entry): (usize, &Entry)| {
             count.one();
@@ -103,7 +103,7 @@ impl ImageSource for Embedded {
         Ok(Scan { items: self.entries.iter().enumerate().map(item).collect(), ..Scan::default() })
     }
 
-    fn load(&self, place: usize) -> std::result::Result<Picture, Reason> {
+    fn load(&self, place: usize, _expected: &Hash) -> std::result::Result<Picture, Reason> {
         decode::decode(self.entries.get(place).ok_or(Reason::NotAFile)?.bytes)
     }
 

@@ -3,13 +3,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::decode::{self, Picture, Reason};
 use super::labels::{LabelSet, LabelSource};
-use super::source::{ImageSource, Item, Part, Scan, Skipped};
+use super::memo::Memo;
+use super::source::{Hash, ImageSource, Item, Part, Scan, Skipped};
 use super::{ImagesError, Progress, Stage};
 use crate::error::Result;
 
@@ -23,6 +25,8 @@ pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "jpe", "jfif", "png", "webp"];
 pub struct Folder {
     root: PathBuf,
     walked: Walk,
+    /// Where the last scan remembered what it read.
+    memory: OnceLock<Option<PathBuf>>,
 }
 
 #[derive(Default)]
@@ -47,7 +51,7 @@ impl Folder {
     /// # Errors
     /// The folder itself cannot be listed. A folder below that cannot is skipped and listed.
     pub fn new(root: &Path) -> Result<Folder> {
-        Ok(Folder { root: root.into(), walked: walk(root)? })
+        Ok(Folder { root: root.into(), walked: walk(root)?, memory: OnceLock::new() })
     }
 
     fn relative<'a>(&self, path: &'a Path) -> &'a Path {
@@ -92,23 +96,31 @@ impl ImageSource for Folder {
         None
     }
 
-    fn scan(&self, progress: &Progress) -> Result<Scan> {
+    fn scan(&self, memory: Option<&Path>, progress: &Progress) -> Result<Scan> {
         let count = progress.counter(Stage::Hash, self.walked.files.len());
-        let read: Vec<std::result::Result<Item, Skipped>> = self
+        let memo = Memo::read(memory, &self.root);
+        let _ = self.memory.set(memory.map(Path::to_path_buf));
+        let read: Vec<std::result::Result<(Item, fs::Metadata), Skipped>> = self
             .walked
             .files
             .par_iter()
             .enumerate()
             .map(|(place, path)| {
-                let bytes = decode::read_file(path)
-                    .and_then(|b| if b.is_empty() { Err(Reason::Empty) } else { Ok(b) });
+                let name = self.describe(place);
+                // Taken before the file is read: a change in between shows the next time.
+                let hashed =
+                    fs::metadata(path).map_err(|e| Reason::Unreadable(e.to_string())).and_then(|meta| {
+                        let hash = match memo.get(&name, &meta) {
+                            Some(hash) => hash,
+                            None => match decode::read_file(path)? {
+                                bytes if bytes.is_empty() => return Err(Reason::Empty),
+                                bytes => Sha256::digest(&bytes).into(),
+                            },
+                        };
+                        Ok((Item { place, hash, part: self.part(path).0 }, meta))
+                    });
                 count.one();
-                match bytes {
-                    Ok(bytes) => {
-                        Ok(Item { place, hash: Sha256::digest(&bytes).into(), part: self.part(path).0 })
-                    }
-                    Err(reason) => Err(Skipped { path: self.describe(place), reason: reason.to_string() }),
-                }
+                hashed.map_err(|reason| Skipped { path: name, reason: reason.to_string() })
             })
             .collect();
         let mut scan = Scan {
@@ -116,18 +128,24 @@ impl ImageSource for Folder {
             skipped: self.walked.unreadable.clone(),
             ..Scan::default()
         };
+        memo.write(read.iter().flatten().map(|(i, meta)| (self.describe(i.place), meta.clone(), i.hash)));
         for one in read {
             match one {
-                Ok(item) => scan.items.push(item),
+                Ok((item, _)) => scan.items.push(item),
                 Err(skipped) => scan.skipped.push(skipped),
             }
         }
         Ok(scan)
     }
 
-    fn load(&self, place: usize) -> std::result::Result<Picture, Reason> {
+    fn load(&self, place: usize, expected: &Hash) -> std::result::Result<Picture, Reason> {
         let path = self.walked.files.get(place).ok_or(Reason::NotAFile)?;
-        decode::decode_file(path)
+        let bytes = decode::read_file(path)?;
+        if &Hash::from(Sha256::digest(&bytes)) != expected {
+            Memo::forget(self.memory.get().and_then(Option::as_deref), &self.root);
+            return Err(Reason::Changed);
+        }
+        decode::decode(&bytes)
     }
 
     fn describe(&self, place: usize) -> String {

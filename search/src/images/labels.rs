@@ -62,7 +62,7 @@ impl Labels {
     pub fn read(source: &dyn ImageSource, images: &Images) -> Result<Labels> {
         let missing = || ImagesError::NoLabels { origin: source.origin() };
         let reader = source.labels().ok_or_else(missing)?;
-        let mut items = source.scan(&Progress::none())?.items;
+        let mut items = source.scan(images.cache_folder(), &Progress::none())?.items;
         items.sort_by_key(|item| (item.hash, item.place));
         let places: Vec<usize> = items.iter().map(|item| item.place).collect();
         let mut found: BTreeMap<&Hash, Vec<usize>> = BTreeMap::new();

@@ -23,6 +23,7 @@ mod embedded;
 mod error;
 mod folder;
 pub mod labels;
+mod memo;
 mod progress;
 pub mod source;
 pub mod split;
@@ -30,7 +31,7 @@ pub mod stats;
 pub mod summary;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rayon::prelude::*;
@@ -102,7 +103,8 @@ impl Images {
     ) -> Result<(Images, Summary)> {
         let geometry = Geometry::of(source.native(), options.side.min(Geometry::MAX + 1));
         geometry.check()?;
-        let found = source.scan(progress)?;
+        let folder = options.cache.clone().map_or_else(cache_folder, Ok)?;
+        let found = source.scan(Some(&folder), progress)?;
         let mut skipped = found.skipped;
         let mut by_content: BTreeMap<Hash, (usize, Part)> = BTreeMap::new();
         let mut duplicates = Vec::new();
@@ -127,8 +129,10 @@ impl Images {
         let hashes: Vec<Hash> = by_content.keys().copied().collect();
         let places: Vec<usize> = by_content.values().map(|(place, _)| *place).collect();
         let place = |at: usize| places.get(at).copied().unwrap_or(usize::MAX);
-        let folder = options.cache.clone().map_or_else(cache_folder, Ok)?;
-        let load = |at| source.load(place(at));
+        let load = |at: usize| match hashes.get(at) {
+            Some(hash) => source.load(place(at), hash),
+            None => Err(Reason::NotAFile),
+        };
         let name = |at| source.describe(place(at));
         let (cache, cache_origin) = Cache::open(&folder, geometry.resize, &hashes, &load, &name, progress)?;
 
@@ -218,6 +222,10 @@ impl Images {
     /// Identity of the images and the parts they were found in.
     pub fn source_sha(&self) -> Hash {
         self.source_sha
+    }
+
+    fn cache_folder(&self) -> Option<&Path> {
+        self.cache.path().parent()
     }
 
     /// Numbers of one image in a batch: `3 * side * side`.

@@ -66,16 +66,17 @@ pub trait ImageSource: Send + Sync {
     fn origin(&self) -> String;
     /// Side in px, where all images are squares of one size.
     fn native(&self) -> Option<u32>;
-    /// Finds every candidate and hashes its content.
+    /// Finds every candidate and hashes its content. In the folder `memory` the source may remember
+    /// what it read, to be quicker the next time.
     ///
     /// # Errors
     /// The source as a whole cannot be read.
-    fn scan(&self, progress: &Progress) -> Result<Scan>;
-    /// Decodes one candidate. Called from many threads.
+    fn scan(&self, memory: Option<&Path>, progress: &Progress) -> Result<Scan>;
+    /// Decodes one candidate, whose content has the hash `expected`. Called from many threads.
     ///
     /// # Errors
     /// Why this candidate cannot be used.
-    fn load(&self, place: usize) -> std::result::Result<Picture, Reason>;
+    fn load(&self, place: usize, expected: &Hash) -> std::result::Result<Picture, Reason>;
     /// What to call a candidate in a list for people.
     fn describe(&self, place: usize) -> String;
     /// The labels of this source. For `evaluate` and `finetune` only.

@@ -332,6 +332,47 @@ fn links_are_followed_and_loops_end() {
     assert_eq!(summary.skipped[0].path, "broken.png");
 }
 
+/// Sets a file's time of change, so that it counts as settled, or as untouched.
+fn set_age(path: &Path, seconds: u64) {
+    let at = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_600_000_000 + seconds);
+    fs::File::options().write(true).open(path).unwrap().set_modified(at).unwrap();
+}
+
+#[test]
+fn a_second_reading_sees_what_changed_and_what_did_not() {
+    let folder = photos(12);
+    let cache = TempDir::new().unwrap();
+    let each = |n: u32| folder.path().join(format!("{}/{n}.png", if n % 3 == 0 { "shoe" } else { "hat" }));
+    (0..12).for_each(|n| set_age(&each(n), 0));
+    let (first, _) = read_with(folder.path(), &options(cache.path())).unwrap();
+    let memos = || {
+        fs::read_dir(cache.path())
+            .unwrap()
+            .filter(|e| e.as_ref().unwrap().path().extension().is_some_and(|x| x == "memo"))
+            .count()
+    };
+    assert_eq!(memos(), 1);
+    let (same, summary) = read_with(folder.path(), &options(cache.path())).unwrap();
+    assert!(visible(&first) == visible(&same) && summary.cache_origin == cache::Origin::Reused);
+    // Other content at another time is seen.
+    fs::write(each(5), png(80)).unwrap();
+    set_age(&each(5), 1);
+    let (other, _) = read_with(folder.path(), &options(cache.path())).unwrap();
+    assert_ne!(first.source_sha(), other.source_sha());
+    // Other content that looks untouched is believed while the cache is there, but never decoded
+    // under the wrong name; then the memory is dropped and the next reading is right.
+    let length = fs::metadata(each(6)).unwrap().len() as usize;
+    fs::write(each(6), vec![7; length]).unwrap();
+    set_age(&each(6), 0);
+    fs::remove_file(&summary.cache).unwrap();
+    let bigger = Options { side: 16, ..options(cache.path()) };
+    let error = read_with(folder.path(), &bigger).err().unwrap();
+    assert!(error.to_string().contains("has changed since"), "{error}");
+    assert_eq!(memos(), 0);
+    let (_, summary) = read_with(folder.path(), &bigger).unwrap();
+    assert_eq!((summary.images, summary.skipped.len()), (11, 1));
+}
+
 #[test]
 fn wrong_buffers_and_indices_are_errors() {
     let (images, _) = read(photos(5).path()).unwrap();
