@@ -7,6 +7,8 @@ SHELL := bash
 ORT_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
+# Tests skip ONNX Runtime where this is not set; the program finds the library by itself.
+test bench: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
 CARGO ?= cargo
 
 .PHONY: help setup ort demo test check bench cifar10 install check-gpu test-gpu

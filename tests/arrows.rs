@@ -76,7 +76,7 @@ struct Dependency {
     features: Vec<String>,
 }
 
-fn table<'a>(value: Option<&'a Value>) -> impl Iterator<Item = (&'a String, &'a Value)> {
+fn table(value: Option<&Value>) -> impl Iterator<Item = (&String, &Value)> {
     value.and_then(Value::as_table).into_iter().flatten()
 }
 
@@ -140,7 +140,7 @@ fn check(rule: &Rule, manifest: &Table, shared: &Table) -> Vec<String> {
             faults.push(arrow.clone());
         }
         let never = |name: &&str| package == name || package.starts_with(&format!("{name}-"));
-        if rule.never.iter().any(|name| never(&name)) {
+        if rule.never.iter().any(never) {
             faults.push(arrow.clone());
         }
         // `Graph`, the ONNX reader and the planner must build without wgpu.

@@ -86,14 +86,17 @@ pub trait ImageSource: Send + Sync {
 /// The word that names the built-in photographs where a path is asked for.
 pub const EMBEDDED: &str = "embedded";
 
+/// Opens a folder as one kind of source; `None` where it is not of this kind.
+pub type Detect = fn(&Path) -> Result<Option<Box<dyn ImageSource>>>;
+
 /// A kind of source: its name and how it recognises a folder as its own.
 pub struct Kind {
     /// Name of the kind.
     pub name: &'static str,
     /// One line for people.
     pub about: &'static str,
-    /// The source, where the folder is of this kind.
-    pub detect: fn(&Path) -> Result<Option<Box<dyn ImageSource>>>,
+    /// Recognises and opens it.
+    pub detect: Detect,
 }
 
 /// Every kind, in the order they are asked. The folder tree takes any folder, so it stands last.
