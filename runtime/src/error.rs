@@ -124,4 +124,52 @@ pub enum Error {
         /// Bytes given.
         got: usize,
     },
+    /// No adapter answers to the request.
+    #[error("no adapter {wanted}; {next}")]
+    NoAdapter {
+        /// What was asked for.
+        wanted: String,
+        /// What there is and what to do.
+        next: String,
+    },
+    /// The adapter refused something that should have worked.
+    #[error("adapter '{adapter}' failed to {what}: {why}; update its driver or choose another adapter")]
+    Adapter {
+        /// Its name.
+        adapter: String,
+        /// What was tried.
+        what: String,
+        /// What the driver said.
+        why: String,
+    },
+    /// The adapter's memory is full.
+    #[error("adapter '{adapter}' has no room for the {bytes} bytes of '{model}'; free its memory or choose another")]
+    AdapterMemory {
+        /// Its name.
+        adapter: String,
+        /// The model.
+        model: String,
+        /// Bytes of all buffers of the model.
+        bytes: u64,
+    },
+    /// The adapter went away while a model was on it.
+    #[error("adapter '{adapter}' was lost: {why}; load the model again")]
+    AdapterLost {
+        /// Its name.
+        adapter: String,
+        /// What the driver said.
+        why: String,
+    },
+    /// The tensors given to a run are not those that the model wants.
+    #[error("input '{name}': the model wants {want}, but {got} was given; {next}")]
+    InputMismatch {
+        /// The input.
+        name: String,
+        /// What the model wants.
+        want: String,
+        /// What was given.
+        got: String,
+        /// What to do.
+        next: String,
+    },
 }

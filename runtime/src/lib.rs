@@ -15,7 +15,11 @@
 
 pub mod error;
 pub mod graph;
+pub mod kernels;
 pub mod onnx;
+pub mod plan;
+#[cfg(feature = "wgpu")]
+pub mod session;
 pub mod preprocess;
 pub mod tensor;
 pub mod tolerance;

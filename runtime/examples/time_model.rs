@@ -1,0 +1,70 @@
+//! Times a model on an adapter: `time_model MODEL.onnx [ADAPTER] [RUNS]`.
+//!
+//! Inputs are zeros; symbolic extents are one. Prints the adapter, the plan's size, load and first
+//! run apart, then median and least of the runs, in milliseconds.
+
+use std::collections::BTreeMap;
+use std::time::Instant;
+
+use masktas_runtime::session::{Options, Session};
+use masktas_runtime::{Data, Dim, Dtype, Tensor, onnx};
+
+fn zeros(dtype: Dtype, shape: Vec<usize>) -> masktas_runtime::Result<Tensor> {
+    let n = shape.iter().product();
+    let data = match dtype {
+        Dtype::F32 => Data::F32(vec![0.0; n].into()),
+        Dtype::I64 => Data::I64(vec![0; n].into()),
+        Dtype::I32 => Data::I32(vec![0; n].into()),
+        Dtype::U8 => Data::U8(vec![0; n].into()),
+        Dtype::I8 => Data::I8(vec![0; n].into()),
+        Dtype::Bool => Data::Bool(vec![false; n].into()),
+    };
+    Tensor::new(shape, data)
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let mut arguments = std::env::args().skip(1);
+    let path = arguments.next().ok_or("usage: time_model MODEL.onnx [ADAPTER] [RUNS]")?;
+    let adapter = arguments.next();
+    let runs: usize = arguments.next().map_or(Ok(20), |n| n.parse())?;
+    let milliseconds = |start: Instant| start.elapsed().as_secs_f64() * 1e3;
+
+    let start = Instant::now();
+    let graph = onnx::read_file(path.as_ref())?;
+    let mut symbols = BTreeMap::new();
+    for dim in graph.inputs.iter().flat_map(|input| &input.shape) {
+        if let Dim::Symbol(symbol) = dim {
+            symbols.insert(symbol.clone(), 1);
+        }
+    }
+    let session = Session::load(&graph, &Options { adapter, symbols, ..Options::default() })?;
+    let load = milliseconds(start);
+    let info = session.info();
+    println!("adapter     {}", info.adapter);
+    println!("dispatches  {}", info.dispatches.len());
+    println!("pipelines   {}", info.pipelines);
+    println!("MiB         {:.1}", info.bytes as f64 / f64::from(1 << 20));
+
+    let inputs = info
+        .inputs
+        .iter()
+        .map(|port| Ok((port.name.as_str(), zeros(port.dtype, port.shape.clone())?)))
+        .collect::<masktas_runtime::Result<Vec<_>>>()?;
+    let start = Instant::now();
+    session.run(&inputs)?;
+    let first = milliseconds(start);
+    let mut times = Vec::with_capacity(runs);
+    for _ in 0..runs {
+        let start = Instant::now();
+        session.run(&inputs)?;
+        times.push(milliseconds(start));
+    }
+    times.sort_by(f64::total_cmp);
+    println!("load        {load:.1} ms");
+    println!("first run   {first:.1} ms");
+    if let (Some(median), Some(least)) = (times.get(runs / 2), times.first()) {
+        println!("median      {median:.2} ms of {runs} runs");
+        println!("least       {least:.2} ms");
+    }
+    Ok(())
+}

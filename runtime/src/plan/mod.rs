@@ -1,0 +1,156 @@
+//! From a graph to a plan: plain data that a thin player can play without knowing the model.
+//!
+//! ```text
+//! Graph ─► lower ─► Program (kernels over views) ─► passes ─► WGSL texts ─► buffers ─► Plan
+//! ```
+//!
+//! A [`Plan`] holds the texts of its kernels, the sizes of its buffers, the dispatches in order and
+//! the weights. It refers to no live adapter: [`Target`] says what it may use. Everything but the
+//! weights serialises with serde; the weights are one block of bytes, [`Plan::weights`].
+
+mod buffers;
+mod host;
+mod lower;
+mod passes;
+mod program;
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::graph::Graph;
+pub use crate::kernels::{AdapterClass, Target};
+use crate::tensor::Dtype;
+
+pub use buffers::{from_words, to_words};
+pub use passes::Passes;
+
+/// Version of [`Plan`]'s layout; a player refuses others.
+pub const PLAN_VERSION: u32 = 1;
+
+/// How to make a plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PlanOptions {
+    /// Which rewrites to apply.
+    pub passes: Passes,
+    /// Sizes of symbolic extents, such as a batch.
+    pub symbols: BTreeMap<String, usize>,
+}
+
+/// A model as buffers, kernels and dispatches.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`PLAN_VERSION`] of the maker.
+    pub version: u32,
+    /// Name of the model.
+    pub name: String,
+    /// What it was made for.
+    pub target: Target,
+    /// Values the caller gives, in the model's order.
+    pub inputs: Vec<Port>,
+    /// Values the caller gets, in the model's order.
+    pub outputs: Vec<Port>,
+    /// Buffers to make.
+    pub buffers: Vec<Buffer>,
+    /// WGSL modules, each with the entry point `main`.
+    pub kernels: Vec<String>,
+    /// What to run, in order, in one compute pass.
+    pub dispatches: Vec<Dispatch>,
+    /// Elements of the weight buffers one after another, in the order of `buffers`. Kept beside the
+    /// plan, not in it.
+    #[serde(skip)]
+    pub weights: Vec<u8>,
+}
+
+/// An input or output of the model.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Port {
+    /// Its name in the model.
+    pub name: String,
+    /// Its element type for the caller; on the adapter every type but `F32` is a 32-bit integer.
+    pub dtype: Dtype,
+    /// Its extents.
+    pub shape: Vec<usize>,
+    /// Its buffer.
+    pub buffer: usize,
+}
+
+/// What a buffer is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BufferRole {
+    /// Written by the caller.
+    Input,
+    /// Read by the caller.
+    Output,
+    /// Written once, from [`Plan::weights`].
+    Weight,
+    /// Written and read by kernels.
+    Scratch,
+}
+
+/// One buffer.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Buffer {
+    /// Its size; a multiple of 16.
+    pub bytes: u64,
+    /// What it is for.
+    pub role: BufferRole,
+}
+
+/// A part of a buffer that a kernel sees.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Binding {
+    /// Which buffer.
+    pub buffer: usize,
+    /// First byte; a multiple of 256.
+    pub offset: u64,
+    /// Bytes; a multiple of 16.
+    pub bytes: u64,
+}
+
+/// One kernel with its bindings.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dispatch {
+    /// Which of [`Plan::kernels`].
+    pub kernel: usize,
+    /// Read-only bindings in order, then the one that is written.
+    pub bindings: Vec<Binding>,
+    /// Workgroups to start.
+    pub workgroups: [u32; 3],
+    /// Family of the kernel, such as `matmul`.
+    pub family: String,
+    /// Names of the graph's nodes it stands for.
+    pub nodes: Vec<String>,
+}
+
+impl Plan {
+    /// Bytes of all buffers together.
+    pub fn bytes(&self) -> u64 {
+        self.buffers.iter().map(|b| b.bytes).sum()
+    }
+}
+
+/// Plans `graph` for `target` with every rewrite.
+///
+/// # Errors
+/// As [`plan_with`].
+pub fn plan(graph: &Graph, target: &Target) -> Result<Plan> {
+    plan_with(graph, target, &PlanOptions::default())
+}
+
+/// Plans `graph` for `target`.
+///
+/// # Errors
+/// As [`Graph::validate`], [`Graph::check_weights`] and [`Graph::shapes`];
+/// [`crate::Error::UnsupportedOp`] and [`crate::Error::Unsupported`], naming the node, for what no
+/// kernel computes or what exceeds the target's limits.
+pub fn plan_with(graph: &Graph, target: &Target, options: &PlanOptions) -> Result<Plan> {
+    graph.validate()?;
+    graph.check_weights()?;
+    let known = graph.infer(&options.symbols)?;
+    let mut program = lower::lower(graph, &known, options.passes.views)?;
+    passes::run(&mut program, &options.passes, target);
+    buffers::assign(graph, &program, target, options.passes.reuse)
+}

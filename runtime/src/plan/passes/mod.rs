@@ -1,0 +1,76 @@
+//! Rewrites of a program, one a file. Each keeps the answer and can be switched off.
+
+mod attention;
+mod dead;
+mod fold;
+mod fuse;
+mod merge;
+mod scale;
+
+use serde::{Deserialize, Serialize};
+
+use crate::kernels::Target;
+use crate::plan::program::Program;
+
+/// Which rewrites a plan is made with. All are on by default; the answer is the same with any.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Passes {
+    /// Movement of data as views instead of copies.
+    pub views: bool,
+    /// Elementwise kernels of constants, and permuted constants, computed once on the host.
+    pub fold: bool,
+    /// Kernels that nobody reads are dropped.
+    pub dead: bool,
+    /// Elementwise kernels and copies join the kernel that feeds them.
+    pub fuse: bool,
+    /// A constant factor behind a matrix product moves into its weights.
+    pub scale: bool,
+    /// Products of one input by several weights (query, key, value) become one.
+    pub merge: bool,
+    /// Product, softmax, product become one kernel that stores no scores.
+    pub attention: bool,
+    /// Scratch buffers are used again once their value is dead.
+    pub reuse: bool,
+}
+
+impl Passes {
+    /// Every rewrite.
+    pub const ALL: Passes = Passes::same(true);
+    /// None: one kernel or more for every node.
+    pub const NONE: Passes = Passes::same(false);
+
+    const fn same(on: bool) -> Passes {
+        Passes { views: on, fold: on, dead: on, fuse: on, scale: on, merge: on, attention: on, reuse: on }
+    }
+}
+
+impl Default for Passes {
+    fn default() -> Self {
+        Passes::ALL
+    }
+}
+
+/// Applies the passes that are on.
+pub(crate) fn run(program: &mut Program, passes: &Passes, target: &Target) {
+    if passes.fold {
+        fold::run(program);
+    }
+    if passes.dead {
+        dead::run(program);
+    }
+    if passes.fuse {
+        fuse::run(program, target);
+    }
+    if passes.scale {
+        scale::run(program);
+    }
+    if passes.merge {
+        merge::run(program);
+    }
+    if passes.attention {
+        attention::run(program, target);
+    }
+    if passes.dead {
+        dead::run(program);
+    }
+}

@@ -1,0 +1,385 @@
+//! The wgpu side of a session: no wgpu type leaves this file and its neighbour.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+
+use super::Adapter;
+use crate::error::{Error, Result};
+use crate::plan::{BufferRole, PLAN_VERSION, Plan, Port, from_words, to_words};
+use crate::tensor::Tensor;
+
+/// One step of the compute pass.
+#[derive(Debug)]
+struct Step {
+    pipeline: usize,
+    bind_group: wgpu::BindGroup,
+    workgroups: [u32; 3],
+}
+
+/// A plan on a device.
+#[derive(Debug)]
+pub(super) struct Player {
+    model: String,
+    adapter: String,
+    bytes: u64,
+    device: wgpu::Device,
+    queue: wgpu::Queue,
+    lost: Arc<Mutex<Option<String>>>,
+    buffers: Vec<wgpu::Buffer>,
+    sizes: Vec<u64>,
+    pipelines: Vec<wgpu::ComputePipeline>,
+    steps: Vec<Step>,
+    /// All outputs one after another, for one read-back; the lock gives each run its turn.
+    staging: Mutex<wgpu::Buffer>,
+}
+
+/// The lock's content, also after another thread panicked: the content stays valid.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Error scopes around one piece of work; the device's errors come out of [`Scopes::finish`].
+struct Scopes(wgpu::ErrorScopeGuard, wgpu::ErrorScopeGuard, wgpu::ErrorScopeGuard);
+
+impl Scopes {
+    fn open(device: &wgpu::Device) -> Scopes {
+        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
+        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
+        Scopes(memory, validation, device.push_error_scope(wgpu::ErrorFilter::Internal))
+    }
+
+    fn finish(self) -> Option<wgpu::Error> {
+        // Scopes close in the reverse order of their opening.
+        let internal = pollster::block_on(self.2.pop());
+        let validation = pollster::block_on(self.1.pop());
+        let memory = pollster::block_on(self.0.pop());
+        memory.or(internal).or(validation)
+    }
+}
+
+/// The part of `plan.target` that `adapter` does not offer.
+fn beyond(plan: &Plan, adapter: &Adapter) -> Option<(&'static str, u64, u64)> {
+    let (want, have) = (&plan.target, &adapter.target);
+    [
+        (
+            "bytes of a buffer",
+            want.max_buffer_size,
+            have.max_buffer_size,
+            plan.buffers.iter().map(|b| b.bytes).max(),
+        ),
+        (
+            "bytes of a binding",
+            want.max_storage_buffer_binding_size,
+            have.max_storage_buffer_binding_size,
+            plan.dispatches.iter().flat_map(|d| &d.bindings).map(|b| b.bytes).max(),
+        ),
+        (
+            "storage buffers of a kernel",
+            want.max_storage_buffers_per_shader_stage.into(),
+            have.max_storage_buffers_per_shader_stage.into(),
+            plan.dispatches.iter().map(|d| d.bindings.len() as u64).max(),
+        ),
+        (
+            "workgroups of a dimension",
+            want.max_compute_workgroups_per_dimension.into(),
+            have.max_compute_workgroups_per_dimension.into(),
+            plan.dispatches.iter().flat_map(|d| d.workgroups).map(u64::from).max(),
+        ),
+        (
+            "threads of a workgroup",
+            want.max_compute_invocations_per_workgroup.into(),
+            have.max_compute_invocations_per_workgroup.into(),
+            None,
+        ),
+    ]
+    .into_iter()
+    // A plan for larger limits is fine as long as it does not use them.
+    .map(|(what, want, have, used)| (what, used.unwrap_or(want), have))
+    .find(|(_, used, have)| used > have)
+}
+
+impl Player {
+    pub fn new(plan: &Plan, adapter: &Adapter, wgpu_adapter: &wgpu::Adapter) -> Result<Player> {
+        if plan.version != PLAN_VERSION {
+            let why = format!("version {} of the plan, this runtime plays {PLAN_VERSION}", plan.version);
+            return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
+        }
+        if let Some((what, used, have)) = beyond(plan, adapter) {
+            let why = format!("it uses {used} {what}, adapter '{}' offers {have}", adapter.name);
+            return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
+        }
+        let failed = |what: &str, why: String| Error::Adapter {
+            adapter: adapter.name.clone(),
+            what: what.to_owned(),
+            why,
+        };
+        let (device, queue) = pollster::block_on(wgpu_adapter.request_device(&wgpu::DeviceDescriptor {
+            label: None,
+            required_features: wgpu::Features::empty(),
+            required_limits: wgpu_adapter.limits(),
+            ..Default::default()
+        }))
+        .map_err(|e| failed("open a device", e.to_string()))?;
+        let lost: Arc<Mutex<Option<String>>> = Arc::default();
+        let (on_lost, on_error) = (lost.clone(), lost.clone());
+        device.set_device_lost_callback(move |reason, message| {
+            *lock(&on_lost) = Some(format!("{reason:?} {message}").trim().to_owned());
+        });
+        // Errors outside every scope would panic by default; they end the session instead.
+        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
+            lock(&on_error).get_or_insert_with(|| error.to_string());
+        }));
+
+        let scopes = Scopes::open(&device);
+        let mut player = Player {
+            model: plan.name.clone(),
+            adapter: adapter.name.clone(),
+            bytes: plan.bytes(),
+            staging: Mutex::new(make(
+                &device,
+                staging_bytes(plan),
+                wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
+            )),
+            device,
+            queue,
+            lost,
+            buffers: Vec::new(),
+            sizes: plan.buffers.iter().map(|b| b.bytes).collect(),
+            pipelines: Vec::new(),
+            steps: Vec::new(),
+        };
+        let built = player.build(plan);
+        let error = scopes.finish();
+        player.check("load the model", error)?;
+        built?;
+        Ok(player)
+    }
+
+    fn build(&mut self, plan: &Plan) -> Result<()> {
+        let mut weights = plan.weights.as_slice();
+        for buffer in &plan.buffers {
+            let usage = wgpu::BufferUsages::STORAGE
+                | match buffer.role {
+                    BufferRole::Input | BufferRole::Weight => wgpu::BufferUsages::COPY_DST,
+                    BufferRole::Output => wgpu::BufferUsages::COPY_SRC,
+                    BufferRole::Scratch => wgpu::BufferUsages::empty(),
+                };
+            let made = make(&self.device, buffer.bytes, usage);
+            if buffer.role == BufferRole::Weight {
+                let size = usize::try_from(buffer.bytes).unwrap_or(usize::MAX);
+                let (now, later) = weights.split_at_checked(size).ok_or_else(|| Error::InvalidModel {
+                    what: format!("plan '{}'", plan.name),
+                    why: format!(
+                        "its weights have {} bytes left, the next buffer wants {size}",
+                        weights.len()
+                    ),
+                })?;
+                self.queue.write_buffer(&made, 0, now);
+                weights = later;
+            }
+            self.buffers.push(made);
+        }
+        // Sent now, so that the driver copies weights while it compiles kernels.
+        self.queue.submit([]);
+        let layouts: BTreeMap<usize, (wgpu::BindGroupLayout, wgpu::PipelineLayout)> = plan
+            .dispatches
+            .iter()
+            .map(|d| d.bindings.len())
+            .collect::<std::collections::BTreeSet<_>>()
+            .into_iter()
+            .map(|count| (count, self.layout(count)))
+            .collect();
+        let bad =
+            |why: &str| Error::InvalidModel { what: format!("plan '{}'", plan.name), why: why.to_owned() };
+        let mut bound = vec![0usize; plan.kernels.len()];
+        for dispatch in &plan.dispatches {
+            *bound.get_mut(dispatch.kernel).ok_or_else(|| bad("a dispatch names no kernel"))? =
+                dispatch.bindings.len();
+        }
+        for (text, count) in plan.kernels.iter().zip(&bound) {
+            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+                label: None,
+                source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
+            });
+            self.pipelines.push(self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+                label: None,
+                layout: layouts.get(count).map(|(_, layout)| layout),
+                module: &module,
+                entry_point: Some("main"),
+                compilation_options: wgpu::PipelineCompilationOptions::default(),
+                cache: None,
+            }));
+        }
+        for dispatch in &plan.dispatches {
+            let mut entries = Vec::with_capacity(dispatch.bindings.len());
+            for (place, binding) in dispatch.bindings.iter().enumerate() {
+                let buffer =
+                    self.buffers.get(binding.buffer).ok_or_else(|| bad("a binding names no buffer"))?;
+                let size = std::num::NonZeroU64::new(binding.bytes);
+                entries.push(wgpu::BindGroupEntry {
+                    binding: place as u32,
+                    resource: wgpu::BindingResource::Buffer(wgpu::BufferBinding {
+                        buffer,
+                        offset: binding.offset,
+                        size,
+                    }),
+                });
+            }
+            let (layout, _) = layouts.get(&entries.len()).ok_or_else(|| bad("a dispatch has no layout"))?;
+            let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
+            let bind_group = self.device.create_bind_group(&descriptor);
+            self.steps.push(Step { pipeline: dispatch.kernel, bind_group, workgroups: dispatch.workgroups });
+        }
+        Ok(())
+    }
+
+    /// Layouts for `count` storage buffers, of which the last is written.
+    fn layout(&self, count: usize) -> (wgpu::BindGroupLayout, wgpu::PipelineLayout) {
+        let entries: Vec<wgpu::BindGroupLayoutEntry> = (0..count)
+            .map(|binding| wgpu::BindGroupLayoutEntry {
+                binding: binding as u32,
+                visibility: wgpu::ShaderStages::COMPUTE,
+                ty: wgpu::BindingType::Buffer {
+                    ty: wgpu::BufferBindingType::Storage { read_only: binding + 1 < count },
+                    has_dynamic_offset: false,
+                    min_binding_size: None,
+                },
+                count: None,
+            })
+            .collect();
+        let group = self
+            .device
+            .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
+        let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+            label: None,
+            bind_group_layouts: &[Some(&group)],
+            immediate_size: 0,
+        });
+        (group, pipeline)
+    }
+
+    /// Turns what the device reported into this crate's errors.
+    fn check(&self, what: &str, error: Option<wgpu::Error>) -> Result<()> {
+        let adapter = self.adapter.clone();
+        if let Some(why) = lock(&self.lost).clone() {
+            return Err(Error::AdapterLost { adapter, why });
+        }
+        match error {
+            None => Ok(()),
+            Some(wgpu::Error::OutOfMemory { .. }) => {
+                Err(Error::AdapterMemory { adapter, model: self.model.clone(), bytes: self.bytes })
+            }
+            Some(other) => Err(Error::Adapter { adapter, what: what.to_owned(), why: other.to_string() }),
+        }
+    }
+
+    pub fn run(&self, inputs: &[(&Port, &Tensor)], outputs: &[Port]) -> Result<Vec<(String, Tensor)>> {
+        // Inputs, scratch and outputs are one set of buffers: one run at a time.
+        let staging = lock(&self.staging);
+        self.check("run", None)?;
+        let scopes = Scopes::open(&self.device);
+        let bytes = self.play(&staging, inputs, outputs);
+        let error = scopes.finish();
+        self.check("run", error)?;
+        let bytes = bytes?;
+        let mut results = Vec::with_capacity(outputs.len());
+        let mut at = 0usize;
+        for port in outputs {
+            let size = usize::try_from(self.sizes.get(port.buffer).copied().unwrap_or(0)).unwrap_or(0);
+            let elements = port.shape.iter().product();
+            let data = from_words(port.dtype, elements, bytes.get(at..at + size).unwrap_or_default());
+            results.push((port.name.clone(), Tensor::new(port.shape.clone(), data)?));
+            at += size;
+        }
+        Ok(results)
+    }
+
+    fn play(&self, staging: &wgpu::Buffer, inputs: &[(&Port, &Tensor)], outputs: &[Port]) -> Result<Vec<u8>> {
+        for (port, tensor) in inputs {
+            let words = to_words(&port.name, tensor.data())?;
+            if let Some(buffer) = self.buffers.get(port.buffer) {
+                self.queue.write_buffer(buffer, 0, &words);
+            }
+        }
+        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        {
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+            let mut current = None;
+            for step in &self.steps {
+                if current != Some(step.pipeline)
+                    && let Some(pipeline) = self.pipelines.get(step.pipeline)
+                {
+                    pass.set_pipeline(pipeline);
+                    current = Some(step.pipeline);
+                }
+                pass.set_bind_group(0, &step.bind_group, &[]);
+                let [x, y, z] = step.workgroups;
+                pass.dispatch_workgroups(x, y, z);
+            }
+        }
+        let mut at = 0;
+        for port in outputs {
+            let size = self.sizes.get(port.buffer).copied().unwrap_or(0);
+            if let Some(buffer) = self.buffers.get(port.buffer) {
+                encoder.copy_buffer_to_buffer(buffer, 0, staging, at, Some(size));
+            }
+            at += size;
+        }
+        let index = self.queue.submit([encoder.finish()]);
+        let failed =
+            |why: String| Error::Adapter { adapter: self.adapter.clone(), what: "run".to_owned(), why };
+        let (send, receive) = mpsc::channel();
+        staging.map_async(wgpu::MapMode::Read, .., move |result| {
+            // The receiver is gone only when this run has failed already.
+            let _ = send.send(result);
+        });
+        self.device
+            .poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
+            .map_err(|e| failed(e.to_string()))?;
+        receive
+            .recv()
+            .map_err(|_| failed("the read-back was never answered".to_owned()))?
+            .map_err(|e| failed(e.to_string()))?;
+        let bytes = staging.get_mapped_range(..).map(|view| view.to_vec());
+        staging.unmap();
+        bytes.map_err(|e| failed(e.to_string()))
+    }
+}
+
+fn staging_bytes(plan: &Plan) -> u64 {
+    let size = |port: &Port| plan.buffers.get(port.buffer).map_or(0, |b| b.bytes);
+    plan.outputs.iter().map(size).sum()
+}
+
+fn make(device: &wgpu::Device, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
+    device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::error::Error;
+    use crate::graph::GraphBuilder;
+    use crate::session::{Adapters, Options, Session};
+    use crate::tensor::{Dtype, Tensor};
+
+    /// A device that goes away is an error, now and at every later run; never a panic.
+    #[test]
+    fn a_lost_adapter_is_an_error() {
+        if Adapters::list().is_empty() {
+            eprintln!("skipped: no adapter; install a Vulkan driver to run this test");
+            return;
+        }
+        let mut b = GraphBuilder::new("lost", 20);
+        b.input("x", Dtype::F32, [2.into()]);
+        b.node("Exp", "y", &["x"], []);
+        b.output("y", Dtype::F32, [2.into()]);
+        let session = Session::load(&b.finish().unwrap(), &Options::default()).unwrap();
+        let run = || session.run(&[("x", Tensor::f32([2], vec![0.0, 1.0]).unwrap())]);
+        assert!(run().is_ok());
+        session.player.device.destroy();
+        for _ in 0..2 {
+            let error = run().unwrap_err();
+            assert!(matches!(error, Error::AdapterLost { .. } | Error::Adapter { .. }), "{error}");
+        }
+    }
+}

@@ -1,0 +1,9 @@
+//! Planner, kernels and session: each operator, each rewrite, whole transformers, errors.
+//!
+//! Plans are made and their kernels validated by naga everywhere; they run where an adapter exists.
+#![cfg(feature = "wgpu")]
+
+mod common;
+mod operators;
+mod passes;
+mod session;
