@@ -55,6 +55,9 @@ pub enum Error {
     /// Every loss term is switched off.
     #[error("every loss term is off; give one of objective.pixel, .feature, .relation a weight above 0")]
     NoTerms,
+    /// Measuring or running a model failed.
+    #[error(transparent)]
+    Devices(#[from] masktas_devices::Error),
     /// Making a model file failed.
     #[error(transparent)]
     Export(#[from] masktas_export::Error),

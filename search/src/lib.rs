@@ -16,12 +16,21 @@
 
 pub mod budget;
 pub mod collective;
+pub mod train;
+pub mod teacher;
+pub mod supernet;
+pub mod progress;
+pub mod pipeline;
+pub mod objective;
+pub mod finetune;
+pub mod evaluate;
 pub mod error;
 pub mod front;
 pub mod images;
 mod keys;
 pub mod rand;
 pub mod recipe;
+pub mod report;
 pub mod run;
 pub mod sampler;
 pub mod score;

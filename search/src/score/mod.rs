@@ -1,6 +1,7 @@
 //! Scores rate architectures without labels.
 
 mod fusion;
+pub mod relation;
 
 pub use fusion::Fusion;
 

@@ -1,0 +1,126 @@
+//! The search chapter: reference subnets are scored once, then the sampler proposes and learns.
+
+use std::time::Instant;
+
+use super::Workshop;
+use crate::budget::SearchBudget;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::rand::stream;
+use crate::run::{Phase, ReferenceRecord, Run, TrialRecord, document};
+use crate::sampler::{self, Budget, Trial};
+use crate::score::relation::RelationConsistency;
+use crate::score::{Component, Fusion, Score};
+use crate::space::{Genes, Space};
+use crate::supernet::Supernet;
+use crate::teacher::Teacher;
+
+/// Scores references, then searches until the recipe's evaluations are used or the space is.
+pub(crate) fn explore(
+    run: &mut Run,
+    shop: &Workshop,
+    supernet: Supernet,
+    teacher: &dyn Teacher,
+    budgets: &SearchBudget<'_>,
+    progress: &mut dyn Progress,
+) -> Result<()> {
+    if run.is_done(Phase::Search)? {
+        return Ok(());
+    }
+    let recipe = &shop.recipe;
+    progress.say("freezing the list of images and masks that candidates are scored on");
+    let mut score = RelationConsistency::new(
+        supernet,
+        teacher,
+        shop.space.clone(),
+        &shop.images,
+        &recipe.score,
+        recipe.seed,
+        shop.lanes.clone(),
+    )?;
+    let fusion = references(run, shop, &mut score, progress)?;
+    let space: &dyn Space = &shop.space;
+    let mut sampler = sampler::by_name(&recipe.sampler)?;
+    let mut done = 0;
+    for record in run.trials()? {
+        // The sampler's state is a function of what it is told: ask as it was asked, then tell.
+        let mut rng = sampler::proposal_rng(recipe.seed, done);
+        let asked = sampler.ask(space, budgets, &mut rng)?;
+        if asked.as_ref() != Some(&record.genes) {
+            return Err(Error::NotARun {
+                path: run.folder().to_path_buf(),
+                problem: format!("trial {done} is not what the sampler proposes; the recipe or the program changed"),
+                next: "start a new run".into(),
+            });
+        }
+        sampler.tell(Trial { genes: record.genes, score: record.score, cost: record.cost });
+        done += 1;
+    }
+    progress.begin("search", recipe.sampler.evaluations as u64, "trial");
+    let mut best = f64::NEG_INFINITY;
+    while done < recipe.sampler.evaluations {
+        if progress.stop() {
+            return Err(Error::Interrupted);
+        }
+        let mut rng = sampler::proposal_rng(recipe.seed, done);
+        let Some(genes) = sampler.ask(space, budgets, &mut rng)? else {
+            progress.say("every member of the space within the budget has been scored");
+            break;
+        };
+        let begun = Instant::now();
+        let components = rate(&mut score, &genes)?;
+        let fused = fusion.fuse(&components)?;
+        let cost = budgets.cost(&genes)?;
+        let record = TrialRecord {
+            index: done,
+            id: space.id(&genes),
+            genes: genes.clone(),
+            components,
+            score: fused,
+            cost,
+        };
+        run.commit_trial(&record, begun.elapsed().as_secs_f64())?;
+        sampler.tell(Trial { genes, score: fused, cost });
+        done += 1;
+        best = best.max(fused);
+        progress.advance(done as u64, &format!("best score {best:.3}"));
+    }
+    progress.end(&format!("{done} trials"));
+    run.export_trials()?;
+    run.mark(Phase::Search)
+}
+
+/// Scores the reference subnets that are not yet in the run, and fits the fusion to all of them.
+fn references(
+    run: &mut Run,
+    shop: &Workshop,
+    score: &mut dyn Score,
+    progress: &mut dyn Progress,
+) -> Result<Fusion> {
+    let count = shop.recipe.score.reference_subnets;
+    let mut references = run.references()?;
+    progress.begin("references", count as u64, "subnet");
+    while references.len() < count {
+        if progress.stop() {
+            return Err(Error::Interrupted);
+        }
+        let mut rng = stream(shop.recipe.seed, "score/references", references.len() as u64);
+        let genes = shop.space.sample(&mut rng);
+        let components = rate(score, &genes)?;
+        let index = references.len();
+        let reference = ReferenceRecord { index, id: shop.space.id(&genes), genes, components };
+        run.commit_reference(&reference)?;
+        references.push(reference);
+        progress.advance(references.len() as u64, "");
+    }
+    progress.end(&format!("{count} reference subnets scored"));
+    let components: Vec<Vec<Component>> = references.into_iter().map(|reference| reference.components).collect();
+    let fusion = run.commit_doc(document::FUSION, &Fusion::fit(&components)?)?;
+    run.mark(Phase::References)?;
+    Ok(fusion)
+}
+
+fn rate(score: &mut dyn Score, genes: &Genes) -> Result<Vec<Component>> {
+    let mut rated = score.rate(std::slice::from_ref(genes))?;
+    rated.pop().ok_or_else(|| Error::Backend("the score gave nothing for an architecture".into()))
+}

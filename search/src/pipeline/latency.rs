@@ -1,0 +1,209 @@
+//! The latency chapter: subnets of the space are timed on the target, and a model is fitted to them.
+
+use std::collections::BTreeMap;
+use std::ops::ControlFlow;
+use std::sync::Mutex;
+
+use masktas_devices::latency::{HeldOut, LatencyModel, Prediction, from_json, latency_model};
+use masktas_devices::profile::{NamedModel, ProfileJob, Row, profile_models};
+use masktas_devices::protocol::Protocol;
+use masktas_export::lower::{LowerOptions, lower};
+use masktas_export::{Arch, Weights, onnx};
+use masktas_runtime::Features;
+use serde::{Deserialize, Serialize};
+
+use super::Workshop;
+use crate::budget::{Cost, Kind, Limit};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::rand::stream;
+use crate::run::{Phase, Run, Table};
+use crate::space::{Genes, Space, VitSpace};
+
+/// What the run keeps of a fitted latency model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LatencyReport {
+    /// Engine it was fitted for.
+    pub engine: String,
+    /// The fitted model, as `masktas_devices` stores it.
+    pub model: String,
+    /// Its error on measurements left out of the fit.
+    pub held_out: HeldOut,
+    /// Measured and predicted milliseconds of each profiled subnet, by id.
+    pub rows: Vec<(String, f64, f64)>,
+}
+
+/// The fitted model of the engine that a latency budget speaks of.
+pub(crate) struct Fitted {
+    model: Box<dyn LatencyModel>,
+}
+
+impl Fitted {
+    /// Predicted latency of an architecture.
+    pub(crate) fn predict(&self, space: &VitSpace, genes: &Genes) -> Result<Prediction> {
+        Ok(self.model.predict(&features(space, genes)?)?)
+    }
+
+    /// Predicted milliseconds of a member, remembered by id: samplers ask again and again.
+    pub(crate) fn cost<'a>(&'a self, space: &'a VitSpace) -> Box<Cost<'a>> {
+        let known: Mutex<BTreeMap<Vec<u16>, f64>> = Mutex::new(BTreeMap::new());
+        Box::new(move |genes: &Genes| {
+            let remembered = known.lock().ok().and_then(|known| known.get(&genes.values).copied());
+            if let Some(ms) = remembered {
+                return Ok(ms);
+            }
+            let ms = self.predict(space, genes)?.ms;
+            if let Ok(mut known) = known.lock() {
+                known.insert(genes.values.clone(), ms);
+            }
+            Ok(ms)
+        })
+    }
+}
+
+/// What an architecture costs, counted on its graph.
+pub(crate) fn features(space: &VitSpace, genes: &Genes) -> Result<Features> {
+    let graph = lower(&Arch::Vit(space.vit(genes)), None, &LowerOptions::default())?;
+    Ok(graph.features().map_err(masktas_export::Error::from)?)
+}
+
+/// Times subnets under every engine of the recipe and fits a model for each, unless the run has
+/// them. `None` when parameters or operations are limited and latency is not: then nothing is timed.
+pub(crate) fn prepare(
+    run: &mut Run,
+    shop: &Workshop,
+    limits: &[Limit],
+    progress: &mut dyn Progress,
+) -> Result<Option<Fitted>> {
+    let timed = limits.is_empty() || limits.iter().any(|limit| limit.kind == Kind::Latency);
+    if !timed {
+        return Ok(None);
+    }
+    masktas_devices::device::device(&shop.recipe.latency.target)?;
+    let mut first = None;
+    for engine in &shop.recipe.latency.engines {
+        let report = match run.get_doc::<LatencyReport>(&document(engine))? {
+            Some(report) => report,
+            None => profile(run, shop, engine, progress)?,
+        };
+        let error = &report.held_out;
+        progress.say(&format!(
+            "latency under {engine}: held-out error {:.1} % (n = {}), {:.0} % within 10 %, 90 % interval covers {:.0} %",
+            100.0 * error.mape,
+            error.n,
+            100.0 * error.within_10,
+            100.0 * error.coverage
+        ));
+        if first.is_none() {
+            first = Some(Fitted { model: from_json(&report.model)? });
+        }
+    }
+    run.mark(Phase::Profile)?;
+    Ok(first)
+}
+
+/// Rows measured earlier under `engine`.
+fn profiled(run: &Run, engine: &str) -> Result<Vec<Row>> {
+    let prefix = format!("{engine}/");
+    let rows = run.rows(Table::Profile)?.into_iter();
+    Ok(rows.filter(|(key, _)| key.starts_with(&prefix)).map(|(_, row)| row).collect())
+}
+
+/// Name of the run's document about an engine: a [`LatencyReport`].
+pub fn document(engine: &str) -> String {
+    format!("latency/{engine}")
+}
+
+/// The protocol a recipe asks for.
+pub(crate) fn protocol(shop: &Workshop) -> Protocol {
+    let settings = &shop.recipe.latency;
+    Protocol {
+        threads: settings.threads,
+        runs: settings.runs,
+        min_rounds: settings.rounds,
+        max_rounds: settings.rounds * 3,
+        min_warm_ups: settings.warmups,
+        spread_s: 1.0,
+        ..Protocol::default()
+    }
+}
+
+/// The ONNX file of a member with random weights: latency does not depend on their values.
+pub(crate) fn file(space: &VitSpace, genes: &Genes) -> masktas_export::Result<Vec<u8>> {
+    let arch = Arch::Vit(space.vit(genes));
+    let weights = Weights::random(&arch, None, 0)?;
+    onnx::write(&lower(&arch, Some(&weights), &LowerOptions::default())?)
+}
+
+fn profile(run: &mut Run, shop: &Workshop, engine: &str, progress: &mut dyn Progress) -> Result<LatencyReport> {
+    let space = &shop.space;
+    let members = sample(space, shop.recipe.latency.samples, shop.recipe.seed);
+    let models = members
+        .iter()
+        .map(|genes| {
+            let make = move || {
+                file(space, genes).map_err(|error| masktas_devices::Error::Caller(format!("{}: {error}", space.id(genes))))
+            };
+            Ok(NamedModel::lazy(&space.id(genes), features(space, genes)?, make))
+        })
+        .collect::<Result<Vec<_>>>()?;
+    let reference = file(space, &space.smallest())?;
+    let protocol = protocol(shop);
+    let mut rows: Vec<Row> = profiled(run, engine)?;
+    let job = ProfileJob { engine, ..ProfileJob::new(&models, &reference, &shop.engines, &protocol) };
+    let job = job.resume(&rows);
+    let phase = format!("profile {engine}");
+    progress.begin(&phase, models.len() as u64, "subnet");
+    let progress = std::cell::RefCell::new(progress);
+    let result = profile_models(
+        &job,
+        &mut |now| {
+            let left = now.left_s.map_or(String::new(), |s| format!("about {s:.0} s left"));
+            progress.borrow_mut().advance(now.done as u64, &left);
+            if progress.borrow().stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        },
+        &mut |row| {
+            let stored = run.put_row(Table::Profile, &format!("{engine}/{}", row.id), &row);
+            stored.map_err(|error| masktas_devices::Error::Caller(error.to_string()))?;
+            rows.push(row);
+            Ok(())
+        },
+    );
+    match result {
+        Err(masktas_devices::Error::Interrupted { .. }) => return Err(Error::Interrupted),
+        other => other?,
+    };
+    let samples: Vec<_> = rows.iter().filter_map(Row::sample).collect();
+    let mut model = latency_model("ridge")?;
+    model.fit(&samples)?;
+    let fitted = rows
+        .iter()
+        .filter_map(|row| Some((row.id.clone(), row.sample()?)))
+        .map(|(id, sample)| Ok((id, sample.ms, model.predict(&sample.features)?.ms)))
+        .collect::<Result<Vec<_>>>()?;
+    let report = LatencyReport {
+        engine: engine.to_string(),
+        model: model.to_json()?,
+        held_out: model.held_out()?.clone(),
+        rows: fitted,
+    };
+    let report = run.put_doc(&document(engine), &report)?;
+    progress.borrow_mut().end(&format!("{} subnets timed", samples.len()));
+    Ok(report)
+}
+
+/// Members to time: the corners, where a model would have to extrapolate, then random ones.
+fn sample(space: &VitSpace, count: usize, seed: u64) -> Vec<Genes> {
+    let mut members: Vec<Genes> = space.corners();
+    members.truncate(count);
+    let mut draw = 0;
+    // A small space may have fewer members than are asked for.
+    while members.len() < count && draw < 100 * count as u64 {
+        let genes = space.sample(&mut stream(seed, "latency/sample", draw));
+        if !members.contains(&genes) {
+            members.push(genes);
+        }
+        draw += 1;
+    }
+    members
+}

@@ -1,0 +1,168 @@
+//! The whole search, told as a story: images, latency, teacher, supernet, score, sampler, front, files.
+//!
+//! Each chapter writes what it finds to the [`Run`] before the next begins, and skips what is
+//! there already; so going on after a stop is the same call again.
+
+mod explore;
+mod finish;
+mod latency;
+mod networks;
+mod pick;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use masktas_devices::engine::EngineOptions;
+use serde::{Deserialize, Serialize};
+
+pub use finish::Finalist;
+pub use latency::{LatencyReport, document as latency_document};
+pub use pick::{Candidate, Exported, Options as ExportOptions, Start, Tuned, candidates, evaluate, export, finetune};
+use pick::Deployment;
+
+use crate::budget::{Limit, SearchBudget};
+use crate::error::{Error, Result};
+use crate::images::{self, Augment, Images, Split};
+use crate::progress::Progress;
+use crate::recipe::Recipe;
+use crate::run::{Manifest, Run, document};
+use crate::space::{Space, VitSpace};
+use crate::train::Lanes;
+
+/// What a search needs to start.
+#[derive(Clone, Debug)]
+pub struct Setup {
+    /// Folder of the run; must not exist for a new run.
+    pub out: PathBuf,
+    /// What to do; `None` goes on with the run in `out`, by its own recipe.
+    pub recipe: Option<Recipe>,
+    /// Overrides given on the command line, `key=value`, for the record.
+    pub overrides: Vec<String>,
+    /// Where engines find their libraries.
+    pub engines: EngineOptions,
+}
+
+/// What a search found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// Trials in all.
+    pub trials: usize,
+    /// The front, cheapest first.
+    pub front: Vec<Candidate>,
+    /// Members of the front that were exported, measured again and checked for parity.
+    pub finalists: Vec<Finalist>,
+}
+
+/// What the chapters share.
+pub(crate) struct Workshop {
+    pub recipe: Recipe,
+    pub space: VitSpace,
+    pub images: Images,
+    pub lanes: Arc<Lanes>,
+    pub device: Device,
+    pub engines: EngineOptions,
+}
+
+/// Searches, or goes on searching.
+///
+/// # Errors
+/// Whatever a chapter meets; what was found until then is in the run. [`Error::Interrupted`] after a
+/// stop asked for by `progress`.
+pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
+    let mut run = match &setup.recipe {
+        Some(recipe) => {
+            recipe.built()?;
+            let hash = VitSpace::load(&recipe.space.name)?.hash();
+            Run::create(&setup.out, Manifest::new(recipe.clone(), hash, setup.overrides.clone()))?
+        }
+        None => Run::open(&setup.out)?,
+    };
+    let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    let limits = Limit::all(&shop.recipe.budget)?;
+    let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
+    let cost = latency.as_ref().map(|model| model.cost(&shop.space));
+    let budgets = SearchBudget::new(&shop.space, limits, cost.as_deref())?;
+    let intervals = budgets.intervals(shop.recipe.seed)?;
+    for interval in &intervals {
+        let range = format!("{} to {}", interval.kind.show(interval.low), interval.kind.show(interval.high));
+        progress.say(&format!("{} of {} in this space: {range}", interval.kind.key(), shop.space.name()));
+    }
+    run.put_doc(document::INTERVALS, &intervals)?;
+    let teacher = networks::teacher(&mut run, &shop, progress)?;
+    let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;
+    explore::explore(&mut run, &shop, supernet.clone(), teacher.as_ref(), &budgets, progress)?;
+    let finalists = finish::finish(&mut run, &shop, &supernet, latency.as_ref(), progress)?;
+    let front = candidates(&run)?;
+    Ok(Outcome { run: run.folder().to_path_buf(), trials: run.trial_count()?, front, finalists })
+}
+
+impl Workshop {
+    /// Opens images, space and workers for a run; the split and the number of lanes are the run's own.
+    pub(crate) fn open(run: &mut Run, engines: EngineOptions, progress: &mut dyn Progress) -> Result<Self> {
+        let recipe = run.manifest().recipe.clone();
+        let device = device(&recipe.device)?;
+        // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
+        let lanes = if recipe.device == "flex" { Lanes::new(recipe.threads)?.count() } else { 1 };
+        let lanes = run.commit_doc("lanes", &lanes)?;
+        let space = VitSpace::load(&recipe.space.name)?;
+        let images = open_images(run, &recipe, &space, progress)?;
+        Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, engines })
+    }
+
+    /// The random views the recipe asks for.
+    pub(crate) fn augment(&self) -> Augment {
+        let flip = if self.recipe.data.flip { 0.5 } else { 0.0 };
+        Augment { scale: [self.recipe.data.crop, 1.0], flip, ..Augment::default() }
+    }
+}
+
+/// Opens the recipe's images with the run's split, drawing and storing it the first time.
+fn open_images(run: &mut Run, recipe: &Recipe, space: &VitSpace, progress: &mut dyn Progress) -> Result<Images> {
+    let source = images::open(recipe.data.path.as_deref())?;
+    let options = images::Options {
+        shares: images::Shares { val: recipe.data.val, test: recipe.data.test },
+        split: run.get_doc::<Split>(document::SPLIT)?,
+        ..images::Options::new(space.definition().image as u32, recipe.seed)
+    };
+    progress.say(&format!("reading {}", source.origin()));
+    let (images, summary) = Images::open(source.as_ref(), &options, &images::Progress::none())?;
+    if options.split.is_none() {
+        run.put_doc(Deployment::DOCUMENT, &Deployment::of(&images)?)?;
+        run.put_doc(document::IMAGES, &summary)?;
+        run.put_doc(document::SPLIT, images.split())?;
+    }
+    let split = images.split();
+    progress.say(&format!(
+        "{} images: {} to train, {} to score, {} to test; {} skipped",
+        images.len(),
+        split.train.len(),
+        split.val.len(),
+        split.test.len(),
+        summary.skipped.len()
+    ));
+    Ok(images)
+}
+
+/// The training device called `name`.
+///
+/// # Errors
+/// [`Error::Unsupported`] when this build lacks it.
+pub fn device(name: &str) -> Result<Device> {
+    match name {
+        "flex" => Ok(Device::flex()),
+        #[cfg(feature = "gpu")]
+        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "gpu-wgsl")]
+        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
+        #[cfg(feature = "cuda")]
+        "cuda" => Ok(Device::cuda(0usize)),
+        _ => Err(Error::NotSupported {
+            thing: format!("training on `{name}`"),
+            reason: "this program was built without it".into(),
+            next: "use --device flex, or build with GPU support: make install GPU=1".into(),
+        }),
+    }
+}

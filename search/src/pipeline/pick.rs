@@ -1,0 +1,315 @@
+//! What people do with a finished run: look at the front, take a member, judge it, train it on.
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use masktas_devices::engine::EngineOptions;
+use masktas_devices::parity::Parity;
+use masktas_export::lower::{Batch, Head, LowerOptions, lower};
+use masktas_export::package::{Labels as TeacherLabels, Package, Provenance, describe};
+use masktas_export::{Arch, VitArch, Weights};
+use masktas_runtime::preprocess::{Interpolation, Preprocess};
+use masktas_runtime::{Tensor as HostTensor, Tolerance};
+use serde::{Deserialize, Serialize};
+
+use super::finish::replay;
+use super::networks::supernet_shape;
+use super::{Workshop, device};
+use crate::error::{Error, Result};
+use crate::evaluate::{self, Evaluation};
+use crate::finetune::{self, Finetuned};
+use crate::front::{Pick, Point, front};
+use crate::images::{self, Images, LabelSet, Labels};
+use crate::progress::Progress;
+use crate::recipe;
+use crate::run::Run;
+use crate::score::Component;
+use crate::space::{Genes, VitSpace};
+use crate::supernet::extract::{Network, extract};
+use crate::supernet::params::to_host;
+use crate::supernet::{Supernet, Visible};
+use crate::train::checkpoint;
+
+/// A member of a front.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Candidate {
+    /// Its id in the space.
+    pub id: String,
+    /// Its genes.
+    pub genes: Genes,
+    /// Fused score, higher is better.
+    pub score: f64,
+    /// What the front's other axis counts (predicted ms, parameters or FLOPs); lower is better.
+    pub cost: f64,
+    /// The raw score.
+    pub components: Vec<Component>,
+    /// Encoder parameters.
+    pub parameters: u64,
+    /// FLOPs of one image, two per multiply-add.
+    pub flops: u64,
+}
+
+impl Candidate {
+    /// Its place in the plane of score and cost.
+    pub fn point(&self) -> Point {
+        Point { score: self.score, cost: self.cost }
+    }
+}
+
+/// The front of a run's trials, cheapest first.
+///
+/// # Errors
+/// When the run cannot be read.
+pub fn candidates(run: &Run) -> Result<Vec<Candidate>> {
+    let space = VitSpace::load(&run.manifest().recipe.space.name)?;
+    let trials = run.trials()?;
+    let points: Vec<Point> = trials.iter().map(|t| Point { score: t.score, cost: t.cost }).collect();
+    let member = |i: usize| {
+        let trial = &trials[i];
+        let arch = space.vit(&trial.genes);
+        Candidate {
+            id: trial.id.clone(),
+            genes: trial.genes.clone(),
+            score: trial.score,
+            cost: trial.cost,
+            components: trial.components.clone(),
+            parameters: arch.parameters(None),
+            flops: arch.flops(),
+        }
+    };
+    Ok(front(&points).into_iter().map(member).collect())
+}
+
+/// Files of an exported model.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Exported {
+    /// The ONNX file.
+    pub model: PathBuf,
+    /// The golden input/output pair beside it.
+    pub golden: PathBuf,
+    /// SHA-256 of the ONNX file, hexadecimal.
+    pub sha256: String,
+    /// Size of the ONNX file, in bytes.
+    pub bytes: u64,
+}
+
+/// How a model is exported.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Images per run.
+    pub batch: Batch,
+    /// ONNX operator set.
+    pub opset: i64,
+    /// Folder; `None`: the run's `models`.
+    pub out: Option<PathBuf>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        let lower = LowerOptions::default();
+        Self { batch: lower.batch, opset: lower.opset, out: None }
+    }
+}
+
+/// Takes a member of a run's front, writes its files, and replays them in every engine.
+///
+/// # Errors
+/// When nothing matches `pick`, or writing or loading fails. A parity that fails is a result, not an error.
+pub fn export(folder: &Path, pick: &Pick, options: &Options, engines: &EngineOptions) -> Result<(Candidate, Exported, Parity)> {
+    let run = Run::open_read_only(folder)?;
+    let candidate = picked(&run, pick)?;
+    let network = inherited(&run, &candidate, None, &device("flex")?)?;
+    let files = package(&run, &network, &candidate.id, None, options)?;
+    let parity = replay(&files, engines)?;
+    Ok((candidate, files, parity))
+}
+
+/// Judges a member's inherited features with labels.
+///
+/// # Errors
+/// When nothing matches `pick`, the images are gone or changed, or they have no labels.
+pub fn evaluate(folder: &Path, pick: &Pick, on_test: bool, progress: &mut dyn Progress) -> Result<(Candidate, Evaluation)> {
+    let mut run = Run::open(folder)?;
+    let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
+    let candidate = picked(&run, pick)?;
+    let labels = labels(&shop)?;
+    let network = inherited(&run, &candidate, None, &shop.device)?;
+    let split = shop.images.split();
+    let indices = if on_test { &split.test } else { &split.val };
+    let evaluation = evaluate::evaluate(&network, &shop.images, indices, &labels, &shop.lanes, progress)?;
+    Ok((candidate, evaluation))
+}
+
+/// A fine-tuned member and its classifier file.
+pub struct Tuned {
+    /// The member.
+    pub candidate: Candidate,
+    /// Accuracies and losses.
+    pub result: Finetuned,
+    /// The classifier's files.
+    pub files: Exported,
+    /// Its answers in every engine.
+    pub parity: Parity,
+}
+
+/// Whether fine-tuning starts from the supernet's weights.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// From the weights the member has inside the supernet.
+    Inherited,
+    /// From fresh weights.
+    Scratch,
+}
+
+/// Trains a member with labels and writes a classifier with class names.
+///
+/// # Errors
+/// As [`evaluate`], and [`Error::Interrupted`] on request.
+pub fn finetune(
+    folder: &Path,
+    pick: &Pick,
+    start: Start,
+    settings: Option<recipe::Finetune>,
+    engines: &EngineOptions,
+    progress: &mut dyn Progress,
+) -> Result<Tuned> {
+    let mut run = Run::open(folder)?;
+    let shop = Workshop::open(&mut run, engines.clone(), progress)?;
+    let candidate = picked(&run, pick)?;
+    let labels = labels(&shop)?;
+    let classes = Some(labels.classes.len());
+    let network = match start {
+        Start::Inherited => inherited(&run, &candidate, classes, &shop.device)?,
+        Start::Scratch => {
+            let arch = shop.space.vit(&candidate.genes);
+            Network::new(&arch, classes, shop.recipe.seed, &shop.device)
+        }
+    };
+    let settings = settings.unwrap_or_else(|| shop.recipe.finetune.clone());
+    let augment = shop.augment();
+    let seed = shop.recipe.seed;
+    let result =
+        finetune::finetune(network, &shop.images, &labels, &settings, &augment, seed, &shop.lanes, progress)?;
+    let how = if start == Start::Inherited { "inherited" } else { "scratch" };
+    let name = format!("{}-classifier-{how}", candidate.id);
+    let files = package(&run, &result.network, &name, Some(&labels.classes), &Options::default())?;
+    let parity = replay(&files, engines)?;
+    Ok(Tuned { candidate, result, files, parity })
+}
+
+/// The member that `pick` means.
+pub(crate) fn picked(run: &Run, pick: &Pick) -> Result<Candidate> {
+    let front = candidates(run)?;
+    let members: Vec<(String, Point)> = front.iter().map(|c| (c.id.clone(), c.point())).collect();
+    let index = crate::front::pick(&members, pick)?;
+    front.into_iter().nth(index).ok_or(Error::NoTerms)
+}
+
+/// A member with the weights it has inside the run's supernet.
+pub(crate) fn inherited(run: &Run, candidate: &Candidate, classes: Option<usize>, device: &Device) -> Result<Network> {
+    let recipe = &run.manifest().recipe;
+    let space = VitSpace::load(&recipe.space.name)?;
+    let arch = space.vit(&candidate.genes);
+    let (layers, width) = supernet_shape(run)?;
+    let decoder = super::networks::decoder(&recipe.supernet.decoder);
+    let mut supernet = Supernet::new(&space.largest_arch(), decoder, &layers, width, 0, device);
+    checkpoint::load_values(&mut supernet.params, &run.checkpoint("supernet"))?;
+    let weights = extract(&supernet.params, &supernet.encoder, &arch)?;
+    Network::from_weights(&arch, classes, &weights, recipe.seed, device)
+}
+
+/// The labels of a run's images.
+fn labels(shop: &Workshop) -> Result<LabelSet> {
+    let source = images::open(shop.recipe.data.path.as_deref())?;
+    let labels = Labels::read(source.as_ref(), &shop.images)?;
+    labels.default_set().cloned().ok_or(Error::NoLabels { split: "train" })
+}
+
+/// What exported files of a run have in common; written when its images are opened first.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Deployment {
+    /// How images become pixels.
+    pub preprocess: Preprocess,
+    /// One val image, resized and cropped: the golden input.
+    pub sample: Vec<u8>,
+}
+
+impl Deployment {
+    /// Name of the run's document.
+    pub(crate) const DOCUMENT: &'static str = "deployment";
+
+    /// From the images of a run.
+    pub(crate) fn of(images: &Images) -> Result<Self> {
+        let (geometry, stats) = (images.geometry(), images.stats());
+        let preprocess = Preprocess {
+            resize: geometry.resize as usize,
+            crop: geometry.crop as usize,
+            mean: stats.mean,
+            std: stats.std,
+            interpolation: Interpolation::Bilinear,
+            labels: None,
+        };
+        let index = images.split().val.first().copied().unwrap_or(0);
+        Ok(Self { preprocess, sample: images.bytes(index)? })
+    }
+}
+
+/// Writes a network's ONNX file and golden pair; the training framework's own answer is the golden one.
+pub(crate) fn package(
+    run: &Run,
+    network: &Network,
+    name: &str,
+    classes: Option<&[String]>,
+    options: &Options,
+) -> Result<Exported> {
+    let missing = || Error::NotARun {
+        path: run.folder().to_path_buf(),
+        problem: "its images were never opened".into(),
+        next: "go on with it by --resume".into(),
+    };
+    let mut deployment: Deployment = run.get_doc(Deployment::DOCUMENT)?.ok_or_else(missing)?;
+    deployment.preprocess.labels = classes.map(<[String]>::to_vec);
+    let one = deployment.preprocess.apply(&deployment.sample).map_err(masktas_export::Error::from)?;
+    let pixels = one.as_f32().unwrap_or_default();
+    let copies = match options.batch {
+        Batch::Fixed(count) => count,
+        Batch::Dynamic => 1,
+    };
+    let arch: VitArch = network.encoder.arch().clone();
+    let visible = Visible::all(&pixels.repeat(copies), &arch, network.params.device());
+    let output = network.logits(&network.params.frozen(), &visible);
+    let shape = output.dims().to_vec();
+    let output = HostTensor::f32(shape, to_host(&output)?).map_err(masktas_export::Error::from)?;
+    let input = HostTensor::f32([copies, 3, arch.image, arch.image], pixels.repeat(copies));
+    let input = input.map_err(masktas_export::Error::from)?;
+    let weights: Weights = network.weights()?;
+    let head = match &network.head {
+        Some((_, classes)) => Head::Classifier { classes: *classes },
+        None => Head::Features,
+    };
+    let arch = Arch::Vit(arch);
+    let mut graph = lower(&arch, Some(&weights), &LowerOptions { batch: options.batch, head, opset: options.opset })?;
+    graph.name = name.to_string();
+    describe(&mut graph, &arch, &deployment.preprocess, &provenance(run, classes.is_some())?)?;
+    let folder = options.out.clone().unwrap_or_else(|| run.models());
+    std::fs::create_dir_all(&folder).map_err(|source| Error::Io { path: folder.clone(), source })?;
+    let files = Package::write(&folder, name, &graph, input, output, Tolerance::F32)?;
+    Ok(Exported { model: files.model, golden: files.golden, sha256: files.sha256, bytes: files.bytes })
+}
+
+/// A fine-tuned network saw labels itself; another one saw what its teacher saw.
+fn provenance(run: &Run, finetuned: bool) -> Result<Provenance> {
+    let teacher: Option<(String, recipe::Labels)> = run.get_doc("teacher")?;
+    let labels = match teacher.as_ref().map(|(_, labels)| labels) {
+        _ if finetuned => TeacherLabels::Used,
+        Some(recipe::Labels::None) | None => TeacherLabels::None,
+        Some(recipe::Labels::Used) => TeacherLabels::Used,
+        Some(recipe::Labels::Unknown) => TeacherLabels::Unknown,
+    };
+    Ok(Provenance {
+        labels,
+        run: run.folder().file_name().map(|name| name.to_string_lossy().into_owned()),
+        recipe: Some(run.manifest().recipe.recipe.clone()),
+        teacher: teacher.map(|(name, _)| name),
+    })
+}

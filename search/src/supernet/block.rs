@@ -1,0 +1,217 @@
+//! One transformer block, shared by the supernet, the teacher, the decoder and extracted subnets.
+
+use burn::tensor::{Int, Tensor, activation, module};
+use burn::tensor::IndexingUpdateOp;
+use masktas_export::arch::NORM_EPSILON;
+
+use super::params::{Init, Layout, Leaves, Region, Slot};
+
+/// A linear layer's weight `[in, out]` and bias `[1, out]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Linear {
+    pub(crate) weight: Slot,
+    pub(crate) bias: Slot,
+}
+
+impl Linear {
+    pub(crate) fn declare(layout: &mut Layout, name: &str, shape: Region) -> Self {
+        Self {
+            weight: layout.weight(format!("{name}.weight"), shape, Init::Xavier),
+            bias: layout.vector(format!("{name}.bias"), [1, shape[1]], Init::Zero),
+        }
+    }
+
+    /// `x · W[..in, ..out] + b[..out]` over the last axis of `x`.
+    pub(crate) fn apply(self, leaves: &Leaves, x: Tensor<3>, out: usize) -> Tensor<3> {
+        let [_, _, input] = x.dims();
+        module::linear(x, leaves.matrix(self.weight, [input, out]), Some(leaves.vector(self.bias, out)))
+    }
+
+    pub(crate) fn region(self, shape: Region) -> [(Slot, Region); 2] {
+        [(self.weight, shape), (self.bias, [1, shape[1]])]
+    }
+}
+
+/// A layer norm's gain and bias, both `[1, width]`.
+#[derive(Clone, Copy, Debug)]
+pub struct Norm {
+    pub(crate) gain: Slot,
+    pub(crate) bias: Slot,
+}
+
+impl Norm {
+    pub(crate) fn declare(layout: &mut Layout, name: &str, width: usize) -> Self {
+        Self {
+            gain: layout.vector(format!("{name}.weight"), [1, width], Init::One),
+            bias: layout.vector(format!("{name}.bias"), [1, width], Init::Zero),
+        }
+    }
+
+    pub(crate) fn apply(self, leaves: &Leaves, x: Tensor<3>) -> Tensor<3> {
+        let [_, _, width] = x.dims();
+        let (gain, bias) = (leaves.vector(self.gain, width), leaves.vector(self.bias, width));
+        module::layer_norm(x, gain, Some(bias), f64::from(NORM_EPSILON))
+    }
+
+    pub(crate) fn region(self, width: usize) -> [(Slot, Region); 2] {
+        [(self.gain, [1, width]), (self.bias, [1, width])]
+    }
+}
+
+/// Widths of one block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BlockShape {
+    /// Residual width.
+    pub embed: usize,
+    /// Heads.
+    pub heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// Hidden width of the feed-forward part.
+    pub hidden: usize,
+    /// Rows of a relative position table, 0 for none.
+    pub relative_rows: usize,
+}
+
+/// Slots of one block.
+#[derive(Clone, Debug)]
+pub struct Block {
+    pub(crate) norm1: Norm,
+    pub(crate) q: Linear,
+    pub(crate) k: Linear,
+    pub(crate) v: Linear,
+    pub(crate) proj: Linear,
+    pub(crate) norm2: Norm,
+    pub(crate) fc1: Linear,
+    pub(crate) fc2: Linear,
+    pub(crate) relative: Option<RelativeTables>,
+}
+
+/// Relative position tables, each `[rows, head_dim]`, shared by the heads.
+#[derive(Clone, Copy, Debug)]
+pub struct RelativeTables {
+    pub(crate) k_vertical: Slot,
+    pub(crate) k_horizontal: Slot,
+    pub(crate) v_vertical: Slot,
+    pub(crate) v_horizontal: Slot,
+}
+
+/// For each pair of tokens, the rows of the vertical and horizontal tables: `[1 or batch, tokens, tokens]`.
+#[derive(Clone, Debug)]
+pub struct RelativeRows {
+    /// Rows of the vertical tables.
+    pub vertical: Tensor<3, Int>,
+    /// Rows of the horizontal tables.
+    pub horizontal: Tensor<3, Int>,
+}
+
+impl Block {
+    pub(crate) fn declare(layout: &mut Layout, name: &str, shape: BlockShape) -> Self {
+        let attention = shape.heads * shape.head_dim;
+        let mut linear = |part: &str, shape| Linear::declare(layout, &format!("{name}.{part}"), shape);
+        let q = linear("attn.q", [shape.embed, attention]);
+        let k = linear("attn.k", [shape.embed, attention]);
+        let v = linear("attn.v", [shape.embed, attention]);
+        let proj = linear("attn.proj", [attention, shape.embed]);
+        let fc1 = linear("mlp.fc1", [shape.embed, shape.hidden]);
+        let fc2 = linear("mlp.fc2", [shape.hidden, shape.embed]);
+        let norm1 = Norm::declare(layout, &format!("{name}.norm1"), shape.embed);
+        let norm2 = Norm::declare(layout, &format!("{name}.norm2"), shape.embed);
+        let relative = (shape.relative_rows > 0).then(|| {
+            let table = [shape.relative_rows, shape.head_dim];
+            let mut declare = |part: &str| {
+                let name = format!("{name}.attn.rel_pos_embed_{part}");
+                layout.vector(name, table, Init::Normal(0.02))
+            };
+            RelativeTables {
+                k_vertical: declare("k.embeddings_table_v"),
+                k_horizontal: declare("k.embeddings_table_h"),
+                v_vertical: declare("v.embeddings_table_v"),
+                v_horizontal: declare("v.embeddings_table_h"),
+            }
+        });
+        Self { norm1, q, k, v, proj, norm2, fc1, fc2, relative }
+    }
+
+    /// What a block of `shape` uses of each parameter.
+    pub(crate) fn regions(&self, shape: BlockShape) -> Vec<(Slot, Region)> {
+        let attention = shape.heads * shape.head_dim;
+        let mut regions = Vec::new();
+        regions.extend(self.norm1.region(shape.embed));
+        for linear in [self.q, self.k, self.v] {
+            regions.extend(linear.region([shape.embed, attention]));
+        }
+        regions.extend(self.proj.region([attention, shape.embed]));
+        regions.extend(self.norm2.region(shape.embed));
+        regions.extend(self.fc1.region([shape.embed, shape.hidden]));
+        regions.extend(self.fc2.region([shape.hidden, shape.embed]));
+        if let Some(tables) = self.relative {
+            for slot in [tables.k_vertical, tables.k_horizontal, tables.v_vertical, tables.v_horizontal] {
+                regions.push((slot, [shape.relative_rows, shape.head_dim]));
+            }
+        }
+        regions
+    }
+
+    /// `[batch, tokens, embed]` to the same. `path` scales the two residual branches, image by image.
+    pub(crate) fn apply(
+        &self,
+        leaves: &Leaves,
+        x: Tensor<3>,
+        shape: BlockShape,
+        rows: Option<&RelativeRows>,
+        path: Option<&[Tensor<3>; 2]>,
+    ) -> Tensor<3> {
+        let along = |branch: Tensor<3>, i: usize| match path {
+            Some(scales) => branch * scales[i].clone(),
+            None => branch,
+        };
+        let attended = self.attention(leaves, self.norm1.apply(leaves, x.clone()), shape, rows);
+        let x = x + along(attended, 0);
+        let hidden = self.fc1.apply(leaves, self.norm2.apply(leaves, x.clone()), shape.hidden);
+        x + along(self.fc2.apply(leaves, activation::gelu(hidden), shape.embed), 1)
+    }
+
+    fn attention(
+        &self,
+        leaves: &Leaves,
+        x: Tensor<3>,
+        shape: BlockShape,
+        rows: Option<&RelativeRows>,
+    ) -> Tensor<3> {
+        let [batch, tokens, _] = x.dims();
+        let (heads, width) = (shape.heads, shape.head_dim);
+        let split = |linear: Linear, x: Tensor<3>| {
+            linear.apply(leaves, x, heads * width).reshape([batch, tokens, heads, width]).swap_dims(1, 2)
+        };
+        let q = split(self.q, x.clone()) * (width as f64).powf(-0.5);
+        let k = split(self.k, x.clone());
+        let v = split(self.v, x);
+        let mut logits = q.clone().matmul(k.swap_dims(2, 3));
+        let relative = self.relative.zip(rows);
+        if let Some((tables, rows)) = relative {
+            for (slot, rows) in [(tables.k_vertical, &rows.vertical), (tables.k_horizontal, &rows.horizontal)] {
+                let table = leaves.get(slot).clone().transpose().unsqueeze::<4>();
+                logits = logits + q.clone().matmul(table).gather(3, per_head(rows, batch, heads));
+            }
+        }
+        let weights = activation::softmax(logits, 3);
+        let mut mixed = weights.clone().matmul(v);
+        if let Some((tables, rows)) = relative {
+            for (slot, rows) in [(tables.v_vertical, &rows.vertical), (tables.v_horizontal, &rows.horizontal)] {
+                let table = leaves.get(slot).clone();
+                let bins = Tensor::zeros([batch, heads, tokens, shape.relative_rows], &table.device());
+                let rows = per_head(rows, batch, heads);
+                let bins = bins.scatter(3, rows, weights.clone(), IndexingUpdateOp::Add);
+                mixed = mixed + bins.matmul(table.unsqueeze::<4>());
+            }
+        }
+        let mixed = mixed.swap_dims(1, 2).reshape([batch, tokens, heads * width]);
+        self.proj.apply(leaves, mixed, shape.embed)
+    }
+}
+
+fn per_head(rows: &Tensor<3, Int>, batch: usize, heads: usize) -> Tensor<4, Int> {
+    let [_, tokens, _] = rows.dims();
+    rows.clone().unsqueeze_dim::<4>(1).expand([batch, heads, tokens, tokens])
+}

@@ -1,0 +1,115 @@
+//! The light decoder that guesses the masked patches from the encoder's tokens.
+//!
+//! It is the same for every subnet; only the rows of its input projection are sliced.
+
+use burn::tensor::{Int, Tensor};
+
+use super::block::{Block, BlockShape, Linear, Norm};
+use super::params::{Init, Layout, Leaves, Region, Slot};
+
+/// Size of the decoder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DecoderShape {
+    /// Width.
+    pub width: usize,
+    /// Blocks.
+    pub depth: usize,
+    /// Heads; divides the width.
+    pub heads: usize,
+}
+
+/// Slots of the decoder.
+#[derive(Clone, Debug)]
+pub struct Decoder {
+    shape: DecoderShape,
+    pixels: usize,
+    embed: Linear,
+    mask_token: Slot,
+    positions: Slot,
+    blocks: Vec<Block>,
+    norm: Norm,
+    head: Linear,
+}
+
+impl Decoder {
+    /// Declares a decoder for encoders up to `encoder_width` wide that guesses patches of `pixels` values.
+    pub(crate) fn declare(
+        layout: &mut Layout,
+        shape: DecoderShape,
+        encoder_width: usize,
+        patches: usize,
+        pixels: usize,
+    ) -> Self {
+        let width = shape.width;
+        Self {
+            embed: Linear::declare(layout, "decoder_embed", [encoder_width, width]),
+            mask_token: layout.vector("mask_token", [1, width], Init::Normal(0.02)),
+            positions: layout.vector("decoder_pos_embed", [patches + 1, width], Init::Normal(0.02)),
+            blocks: (0..shape.depth)
+                .map(|i| Block::declare(layout, &format!("decoder_blocks.{i}"), block_shape(shape)))
+                .collect(),
+            norm: Norm::declare(layout, "decoder_norm", width),
+            head: Linear::declare(layout, "decoder_pred", [width, pixels]),
+            shape,
+            pixels,
+        }
+    }
+
+    /// What a subnet of this encoder width uses of each parameter.
+    pub(crate) fn regions(&self, encoder_width: usize, patches: usize) -> Vec<(Slot, Region)> {
+        let width = self.shape.width;
+        let mut regions = Vec::new();
+        regions.extend(self.embed.region([encoder_width, width]));
+        regions.push((self.mask_token, [1, width]));
+        regions.push((self.positions, [patches + 1, width]));
+        for block in &self.blocks {
+            regions.extend(block.regions(block_shape(self.shape)));
+        }
+        regions.extend(self.norm.region(width));
+        regions.extend(self.head.region([width, self.pixels]));
+        regions
+    }
+
+    /// Guesses the masked patches, `[batch, masked, pixels]`.
+    ///
+    /// `tokens` are the encoder's, class token first; `seen` and `masked` are the places of the
+    /// patches in the grid, `[batch * seen]` and `[batch * masked]`. Tokens stay in the order seen,
+    /// then masked: attention does not care, so nothing is shuffled back.
+    pub(crate) fn decode(
+        &self,
+        leaves: &Leaves,
+        tokens: Tensor<3>,
+        seen: &Tensor<1, Int>,
+        masked: &Tensor<1, Int>,
+    ) -> Tensor<3> {
+        let [batch, count, _] = tokens.dims();
+        let width = self.shape.width;
+        let hidden = masked.dims()[0] / batch;
+        let positions = leaves.get(self.positions).clone();
+        let patches = positions.dims()[0] - 1;
+        let places = positions.clone().slice([1..patches + 1, 0..width]);
+        let place = |index: &Tensor<1, Int>, n: usize| {
+            places.clone().select(0, index.clone()).reshape([batch, n, width])
+        };
+        let class = positions.slice([0..1, 0..width]).unsqueeze::<3>().expand([batch, 1, width]);
+        let seen = Tensor::cat(vec![class, place(seen, count - 1)], 1);
+        let known = self.embed.apply(leaves, tokens, width) + seen;
+        let unknown = leaves.get(self.mask_token).clone().unsqueeze::<3>() + place(masked, hidden);
+        let mut x = Tensor::cat(vec![known, unknown], 1);
+        for block in &self.blocks {
+            x = block.apply(leaves, x, block_shape(self.shape), None, None);
+        }
+        let x = x.slice([0..batch, count..count + hidden, 0..width]);
+        self.head.apply(leaves, self.norm.apply(leaves, x), self.pixels)
+    }
+}
+
+fn block_shape(shape: DecoderShape) -> BlockShape {
+    BlockShape {
+        embed: shape.width,
+        heads: shape.heads,
+        head_dim: shape.width / shape.heads,
+        hidden: 4 * shape.width,
+        relative_rows: 0,
+    }
+}

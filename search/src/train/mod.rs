@@ -1,0 +1,14 @@
+//! Training: the optimiser, the schedule, one step, and what is written to disk.
+
+pub mod adamw;
+pub mod checkpoint;
+pub mod course;
+pub mod lanes;
+pub mod schedule;
+pub mod trainer;
+
+pub use adamw::{AdamW, AdamWConfig, Gradients};
+pub use course::{Course, CurvePoint};
+pub use lanes::Lanes;
+pub use schedule::Schedule;
+pub use trainer::Trainer;
