@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{EngineOptions, ORT_FLOOR, engine, find_library, library_version};
+use crate::engine::{EngineOptions, ORT_FLOOR, adapters, engine, find_library, library_version};
 use crate::fingerprint::Fingerprint;
 
 /// Outcome of a check.
@@ -42,7 +42,7 @@ impl Check {
 
 /// Looks at every engine and at the machine. Nothing is changed, and nothing is downloaded.
 pub fn doctor(options: &EngineOptions) -> Vec<Check> {
-    let mut checks = vec![onnx_runtime(options), simple("tract", options)];
+    let mut checks = vec![onnx_runtime(options), simple("tract", options), wgpu(options)];
     checks.extend(machine(&Fingerprint::read(1)));
     checks
 }
@@ -70,16 +70,30 @@ fn onnx_runtime(options: &EngineOptions) -> Check {
 }
 
 fn simple(name: &str, options: &EngineOptions) -> Check {
-    let checked = engine(name, options).and_then(|engine| {
-        engine.check()?;
-        engine.version()
-    });
-    match checked {
+    match checked(name, options) {
         Ok(version) => Check::ok(name, version),
+        Err(error) => Check::bad(name, Status::Fail, error.to_string(), "use another engine: --engine ort"),
+    }
+}
+
+fn checked(name: &str, options: &EngineOptions) -> crate::error::Result<String> {
+    let engine = engine(name, options)?;
+    engine.check()?;
+    engine.version()
+}
+
+fn wgpu(options: &EngineOptions) -> Check {
+    const FIX: &str =
+        "install a Vulkan driver (Debian: apt-get install mesa-vulkan-drivers), or use --engine ort";
+    let adapters = adapters();
+    let listed = if adapters.is_empty() { "no adapter".to_owned() } else { adapters.join("; ") };
+    match checked("wgpu", options) {
+        Ok(version) => Check::ok("wgpu", format!("{version} on {listed}")),
         Err(error) => {
-            let fix =
-                "install a Vulkan driver (Debian: apt install mesa-vulkan-drivers), or use --engine ort";
-            Check::bad(name, Status::Warn, error.to_string(), fix)
+            // An adapter that was named, or that is there and broken, is more than something left out.
+            let missing = adapters.is_empty() && options.adapter.is_none();
+            let status = if missing { Status::Warn } else { Status::Fail };
+            Check::bad("wgpu", status, format!("{listed}: {error}"), FIX)
         }
     }
 }

@@ -95,9 +95,7 @@ pub enum Error {
         next: String,
     },
     /// The engine refused to load the model, or failed or panicked while doing it.
-    #[error(
-        "engine {engine} cannot load the model: {reason}; try another engine, or check the file with `masktas doctor`"
-    )]
+    #[error("engine {engine} cannot load the model: {reason}; try another engine, or export the file again")]
     Load {
         /// Engine.
         engine: String,
@@ -205,6 +203,15 @@ pub enum Error {
         done: usize,
         /// Models in all.
         total: usize,
+    },
+    /// Runs too short for the clock.
+    #[error(
+        "runs of the model or of the reference network take {ms} ms on the protocol's clock, which is too short to \
+         measure; choose the wall clock or a larger reference network"
+    )]
+    Unmeasurable {
+        /// Median of the model's runs.
+        ms: f64,
     },
     /// A clock this system does not have.
     #[error("this system has no {clock} clock; choose the wall clock")]

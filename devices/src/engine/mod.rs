@@ -5,6 +5,7 @@
 
 mod ort;
 mod tract;
+mod wgpu;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
@@ -14,6 +15,7 @@ use masktas_runtime::{Dtype, Tensor};
 use crate::error::{Error, Result};
 
 pub use self::ort::{Found, ORT_FLOOR, Place, find_library, library_version, search_places};
+pub use self::wgpu::adapters;
 
 /// Named tensors, in the order of the model.
 pub type Tensors = Vec<(String, Tensor)>;
@@ -68,6 +70,11 @@ pub trait Engine {
     /// As [`Engine::check`].
     fn version(&self) -> Result<String>;
 
+    /// Whether a run's work is done by this process, so that its processor time means something.
+    fn runs_in_process(&self) -> bool {
+        true
+    }
+
     /// Whether the engine can be used here.
     ///
     /// # Errors
@@ -103,6 +110,7 @@ type Make = fn(&EngineOptions) -> Box<dyn Engine>;
 const ENGINES: &[(&str, Make)] = &[
     ("ort", |options| Box::new(ort::Ort::new(options.ort_lib.clone()))),
     ("tract", |_| Box::new(tract::Tract)),
+    ("wgpu", |options| Box::new(wgpu::Wgpu::new(options.adapter.clone()))),
 ];
 
 /// Names of all engines.
@@ -176,7 +184,7 @@ mod tests {
     #[test]
     fn an_unknown_engine_is_an_error_with_the_list() {
         let error = engine("tensorrt", &EngineOptions::default()).err().unwrap().to_string();
-        assert!(error.contains("tensorrt") && error.contains("ort, tract"), "{error}");
+        assert!(error.contains("tensorrt") && error.contains("ort, tract, wgpu"), "{error}");
     }
 
     #[test]

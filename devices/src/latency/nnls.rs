@@ -46,8 +46,8 @@ impl Nnls {
     ///
     /// Each step minimises over one coefficient exactly: `b_j = max(0, (t_j - sum_{k != j} G_jk b_k) / (G_jj + lambda))`.
     /// The problem is strictly convex, so the sweeps converge to its only minimum, but slowly where columns are nearly
-    /// alike. Every few sweeps the system of the positive coefficients is therefore solved exactly; when that solution
-    /// satisfies the optimality conditions of the whole problem, it is the minimum.
+    /// alike. Every few sweeps the set of positive coefficients is therefore completed by block principal pivoting
+    /// (Portugal, Júdice and Vicente 1994), whose answer satisfies the optimality conditions exactly.
     pub fn solve(&self, lambda: f64, start: &mut Vec<f64>) -> Vec<f64> {
         start.resize(self.columns, 0.0);
         const SWEEPS: usize = 20_000;
@@ -59,7 +59,7 @@ impl Nnls {
                 break;
             }
             if sweep % BETWEEN == 0 {
-                if let Some(exact) = self.exact(lambda, start) {
+                if let Some(exact) = self.pivot(lambda, start) {
                     *start = exact;
                     break;
                 }
@@ -86,9 +86,56 @@ impl Nnls {
         moved
     }
 
-    /// The minimum over the coefficients that are positive in `b`, if it is the minimum over all.
-    fn exact(&self, lambda: f64, b: &[f64]) -> Option<Vec<f64>> {
-        let active: Vec<usize> = b.iter().zip(0..).filter(|(b, _)| **b > 0.0).map(|(_, j)| j).collect();
+    /// Exchanges all coefficients that break an optimality condition until none does, starting from the positive
+    /// ones of `b`. When the number of offenders does not fall for a while only the last of them is exchanged, which
+    /// cannot cycle. `None` after too many exchanges.
+    fn pivot(&self, lambda: f64, b: &[f64]) -> Option<Vec<f64>> {
+        const EXCHANGES: usize = 300;
+        const PATIENCE: usize = 4;
+        const TOLERANCE: f64 = 1e-11;
+        let mut positive: Vec<bool> = b.iter().map(|b| *b > 0.0).collect();
+        let (mut fewest, mut patience) = (usize::MAX, PATIENCE);
+        for _ in 0..EXCHANGES {
+            let full = self.restricted(lambda, &positive)?;
+            let rows = self.gram.chunks_exact(self.columns.max(1)).zip(&self.target);
+            let offends = |((row, target), (b, positive)): ((&[f64], &f64), (&f64, &bool))| {
+                if *positive {
+                    *b < 0.0
+                } else {
+                    // A coefficient at 0 must not want to grow.
+                    target - row.iter().zip(&full).map(|(g, b)| g * b).sum::<f64>() > TOLERANCE
+                }
+            };
+            let offenders: Vec<usize> = rows
+                .zip(full.iter().zip(&positive))
+                .map(offends)
+                .zip(0..)
+                .filter_map(|(offends, j)| offends.then_some(j))
+                .collect();
+            if offenders.is_empty() {
+                return Some(full);
+            }
+            if offenders.len() < fewest {
+                (fewest, patience) = (offenders.len(), PATIENCE);
+            } else {
+                patience = patience.saturating_sub(1);
+            }
+            let exchanged = if patience > 0 {
+                offenders.as_slice()
+            } else {
+                offenders.last().map(std::slice::from_ref)?
+            };
+            for j in exchanged {
+                let slot = positive.get_mut(*j)?;
+                *slot = !*slot;
+            }
+        }
+        None
+    }
+
+    /// The minimum over the coefficients marked in `active`, of either sign, with the others at 0.
+    fn restricted(&self, lambda: f64, active: &[bool]) -> Option<Vec<f64>> {
+        let active: Vec<usize> = active.iter().zip(0..).filter(|(on, _)| **on).map(|(_, j)| j).collect();
         let n = active.len();
         let mut matrix = Vec::with_capacity(n * n);
         let mut right = Vec::with_capacity(n);
@@ -99,20 +146,11 @@ impl Nnls {
             }
         }
         let part = cholesky_solve(matrix, right)?;
-        if part.iter().any(|b| *b <= 0.0) {
-            return None;
-        }
         let mut full = vec![0.0; self.columns];
         for (j, value) in active.iter().zip(part) {
             *full.get_mut(*j)? = value;
         }
-        // A coefficient at 0 must not want to grow.
-        let stays = self.gram.chunks_exact(self.columns.max(1)).zip(&self.target).zip(&full).all(
-            |((row, target), b)| {
-                *b > 0.0 || target - row.iter().zip(&full).map(|(g, b)| g * b).sum::<f64>() <= 1e-10
-            },
-        );
-        stays.then_some(full)
+        Some(full)
     }
 }
 

@@ -19,6 +19,8 @@ const FOLDS: usize = 10;
 /// Penalties tried, largest first so that each fit starts from the one before; relative to columns of unit
 /// root mean square.
 const PENALTIES: [f64; 13] = [1.0, 0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6];
+/// Largest relative residual, so that a left-out prediction of 0 ms stays a number that can be stored.
+const WORST: f64 = 1e6;
 /// A feature this far outside the measured range (as a fraction of its end) counts as extrapolation.
 const MARGIN: f64 = 0.02;
 
@@ -172,7 +174,7 @@ impl LatencyModel for Ridge {
             .iter()
             .zip(&left_out)
             .zip(&places)
-            .map(|(((_, ms), predicted), place)| (*place, (ms - predicted).abs() / predicted))
+            .map(|(((_, ms), predicted), place)| (*place, ((ms - predicted).abs() / predicted).min(WORST)))
             .collect();
         let held_out = held_out(&rows, &left_out, &residuals)?;
         let coefficients =

@@ -12,7 +12,7 @@ use super::{Calibration, Gate, Measurement, Steadiness};
 use crate::engine::{Engine, InputInfo, LoadOptions, LoadedModel, Tensors};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
-use crate::protocol::{Protocol, short_hash};
+use crate::protocol::{Clock, Protocol, short_hash};
 use crate::stats;
 
 /// Inputs and the outputs they must give.
@@ -76,6 +76,14 @@ impl<'e> Bench<'e> {
         earlier: Option<&Calibration>,
     ) -> Result<Self> {
         protocol.validate()?;
+        if protocol.clock == Clock::Cpu && !engine.runs_in_process() {
+            return Err(Error::InvalidProtocol {
+                reason: format!(
+                    "the cpu clock cannot see the work of engine {}; choose the wall clock",
+                    engine.name()
+                ),
+            });
+        }
         let engine_version = engine.version()?;
         let options = LoadOptions {
             threads: protocol.threads,
@@ -177,6 +185,9 @@ impl<'e> Bench<'e> {
         let sorted = stats::sorted(&times);
         let at = |q| stats::quantile_sorted(&sorted, q).unwrap_or(f64::NAN);
         let (ratio, half_width) = ratio(&rounds, protocol).unwrap_or((f64::NAN, f64::NAN));
+        if !(ratio.is_finite() && half_width.is_finite()) {
+            return Err(Error::Unmeasurable { ms: at(0.5) });
+        }
         let steady = half_width <= protocol.half_width;
         let mut notes = Vec::new();
         if !steady {
