@@ -10,6 +10,7 @@ DEMO ?= runs/demo
 # Tests skip ONNX Runtime where this is not set; the program finds the library by itself.
 test bench: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
 CARGO ?= cargo
+PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 
 .PHONY: help setup ort demo test check bench cifar10 install check-gpu test-gpu
 
@@ -23,7 +24,13 @@ ort: setup ## Put the pinned ONNX Runtime library into the cache folder, where m
 	@scripts/ort.sh "$(ORT_DIR)"
 
 demo: ort ## Search the built-in photographs: a verified ONNX file, a front and a report in at most ten minutes.
-	$(CARGO) run --release -- search --out $(DEMO)
+	$(CARGO) build --release
+	@if [ -e $(DEMO)/run.toml ]; then \
+	  $(PROGRAM) search --resume $(DEMO); \
+	else \
+	  $(PROGRAM) search --config examples/demo.toml --out $(DEMO); \
+	fi
+	@$(PROGRAM) report $(DEMO)
 
 test: ort ## Run every test of the workspace.
 	$(CARGO) test --release --workspace

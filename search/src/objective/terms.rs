@@ -77,7 +77,7 @@ mod tests {
     #[test]
     fn relations_exclude_the_token_itself() {
         let z = tensor(&[1.0, 0.0, 0.0, 1.0, 1.0, 1.0], [1, 3, 2]);
-        let logs = log_relations(z, 0.5).to_data_as::<f32>().to_vec::<f32>().unwrap();
+        let logs = log_relations(z, 0.5).try_to_vec_as::<f32>().unwrap();
         let other = (1.0f64 / 2f64.sqrt() / 0.5).exp();
         let expected = (1.0 / (1.0 + other)).ln() as f32;
         assert!((logs[1] - expected).abs() < 1e-5, "{logs:?}");

@@ -158,8 +158,8 @@ fn profile(run: &mut Run, shop: &Workshop, engine: &str, progress: &mut dyn Prog
     let result = profile_models(
         &job,
         &mut |now| {
-            let left = now.left_s.map_or(String::new(), |s| format!("about {s:.0} s left"));
-            progress.borrow_mut().advance(now.done as u64, &left);
+            let failed = if now.failed > 0 { format!("{} failed", now.failed) } else { String::new() };
+            progress.borrow_mut().advance(now.done as u64, &failed);
             if progress.borrow().stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
         &mut |row| {

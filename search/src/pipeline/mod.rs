@@ -7,6 +7,7 @@ mod explore;
 mod finish;
 mod latency;
 mod networks;
+mod parts;
 mod pick;
 
 use std::path::PathBuf;
@@ -18,6 +19,7 @@ use serde::{Deserialize, Serialize};
 
 pub use finish::Finalist;
 pub use latency::{LatencyReport, document as latency_document};
+pub use parts::{Profiled, profile, teacher};
 pub use pick::{Candidate, Exported, Options as ExportOptions, Start, Tuned, candidates, evaluate, export, finetune};
 use pick::Deployment;
 

@@ -132,11 +132,11 @@ mod tests {
         let mask = Mask { seen: vec![1, 2], masked: vec![0, 3] };
         let device = Device::flex();
         let batch = MaskedBatch::new(&pixels, &[mask], &arch, &device);
-        let seen = batch.visible.patches.to_data_as::<f32>().to_vec::<f32>().unwrap();
+        let seen = batch.visible.patches.try_to_vec_as::<f32>().unwrap();
         // Patch 1 starts at row 0, column 4 of channel 0.
         assert_eq!(seen[..4], pixels[4..8]);
         assert_eq!(seen[4..8], pixels[12..16]);
-        let target = batch.target.to_data_as::<f32>().to_vec::<f32>().unwrap();
+        let target = batch.target.try_to_vec_as::<f32>().unwrap();
         for patch in target.chunks(48) {
             let mean = patch.iter().sum::<f32>() / 48.0;
             let variance = patch.iter().map(|x| x * x).sum::<f32>() / 47.0;

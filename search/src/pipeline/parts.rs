@@ -1,0 +1,74 @@
+//! Single chapters, for those who want only one: a profile, or a teacher. Each is a run that
+//! [`search`](super::search) can go on with.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use super::latency::{self, LatencyReport};
+use super::{Setup, Workshop, networks};
+use crate::budget::{Interval, SearchBudget};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+use crate::run::{Manifest, Run, document};
+use crate::space::{Space, VitSpace};
+
+/// What timing a space on a target found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Profiled {
+    /// Folder of the run.
+    pub run: PathBuf,
+    /// One model an engine, in the recipe's order.
+    pub reports: Vec<LatencyReport>,
+    /// What the members of the space cost; the latency is that of the first engine.
+    pub intervals: Vec<Interval>,
+}
+
+/// Begins the run of `setup`, or opens it to go on.
+pub(super) fn begin(setup: &Setup) -> Result<Run> {
+    match &setup.recipe {
+        Some(recipe) => {
+            recipe.built()?;
+            let hash = VitSpace::load(&recipe.space.name)?.hash();
+            Run::create(&setup.out, Manifest::new(recipe.clone(), hash, setup.overrides.clone()))
+        }
+        None => Run::open(&setup.out),
+    }
+}
+
+/// Times subnets of the space on the target and fits the latency models, and stops there.
+///
+/// # Errors
+/// As [`search`](super::search).
+pub fn profile(setup: &Setup, progress: &mut dyn Progress) -> Result<Profiled> {
+    let mut run = begin(setup)?;
+    let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    let model = latency::prepare(&mut run, &shop, &[], progress)?;
+    let cost = model.as_ref().map(|model| model.cost(&shop.space));
+    let budgets = SearchBudget::new(&shop.space, Vec::new(), cost.as_deref())?;
+    let intervals = run.put_doc(document::INTERVALS, &budgets.intervals(shop.recipe.seed)?)?;
+    let mut reports = Vec::new();
+    for engine in &shop.recipe.latency.engines {
+        reports.extend(run.get_doc::<LatencyReport>(&latency::document(engine))?);
+    }
+    Ok(Profiled { run: run.folder().to_path_buf(), reports, intervals })
+}
+
+/// Trains the recipe's `mae` teacher and says where its safetensors file is.
+///
+/// # Errors
+/// As [`search`](super::search); [`Error::Invalid`] when the recipe names another teacher.
+pub fn teacher(setup: &Setup, progress: &mut dyn Progress) -> Result<PathBuf> {
+    let mut run = begin(setup)?;
+    let name = run.manifest().recipe.teacher.name.clone();
+    if name != "mae" {
+        return Err(Error::Invalid {
+            thing: format!("teacher.name = \"{name}\""),
+            problem: "only a `mae` teacher is trained before the supernet".into(),
+            next: "leave teacher.name out, or set it to mae".into(),
+        });
+    }
+    let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    networks::teacher(&mut run, &shop, progress)?;
+    Ok(networks::teacher_file(&run))
+}

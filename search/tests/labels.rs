@@ -1,0 +1,50 @@
+//! No label reaches the search: the same photographs under shuffled class folders and other names
+//! give the identical search.
+
+use std::path::Path;
+
+use masktas_devices::engine::EngineOptions;
+use masktas_search::pipeline::{Setup, search};
+use masktas_search::progress::Silent;
+use masktas_search::rand::{Draw, stream};
+use masktas_search::recipe::Recipe;
+use masktas_search::run::Run;
+
+/// Photographs of noise, each under the class folder that `class` gives it.
+fn photographs(folder: &Path, class: impl Fn(usize) -> usize) {
+    for i in 0..80 {
+        let mut rng = stream(3, "photograph", i as u64);
+        let picture = image::RgbImage::from_fn(40, 36, |x, y| {
+            let noise = rng.below(60) as u32;
+            image::Rgb([(x * 5 + noise) as u8, (y * 5 + noise) as u8, (i as u32 * 3) as u8])
+        });
+        let place = folder.join(format!("class-{}", class(i)));
+        std::fs::create_dir_all(&place).unwrap();
+        picture.save(place.join(format!("{}-{i}.png", class(i)))).unwrap();
+    }
+}
+
+fn trial_log(data: &Path, out: &Path) -> String {
+    let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tiny.toml");
+    let sets = [format!("data.path={:?}", data.to_str().unwrap()), "budget.params=\"20k\"".to_owned()];
+    let recipe = Recipe::load(None, Some(&config), &sets).unwrap();
+    let setup = Setup {
+        out: out.to_owned(),
+        recipe: Some(recipe),
+        overrides: Vec::new(),
+        engines: EngineOptions::default(),
+    };
+    search(&setup, &mut Silent).unwrap();
+    Run::open_read_only(out).unwrap().trial_log().unwrap()
+}
+
+#[test]
+fn shuffled_labels_give_the_identical_search() {
+    let place = tempfile::tempdir().unwrap();
+    let path = |name: &str| place.path().join(name);
+    photographs(&path("sorted"), |i| i / 20);
+    photographs(&path("shuffled"), |i| (i * 7 + 3) % 4);
+    let sorted = trial_log(&path("sorted"), &path("a"));
+    assert_eq!(sorted, trial_log(&path("shuffled"), &path("b")));
+    assert_eq!(sorted.lines().count(), 24);
+}

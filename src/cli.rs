@@ -1,0 +1,156 @@
+//! The command line, as clap reads it.
+
+use std::path::PathBuf;
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use masktas_devices::EngineOptions;
+
+use crate::commands;
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Green.on_default().bold())
+    .usage(AnsiColor::Green.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default().bold())
+    .placeholder(AnsiColor::Cyan.on_default());
+
+const AFTER: &str = "\
+Exit codes:
+  0    done
+  1    failure
+  2    the command line or the configuration is wrong
+  3    a check failed: an exported file does not give the same answer everywhere
+  130  interrupted; what was done is saved
+
+First steps:
+  masktas doctor                    what works on this machine
+  masktas data photos               what would be used of a folder of images
+  masktas search --data photos      search; prints the front and where the report is";
+
+/// Finds the vision transformer that sees your unlabelled images best within your device's latency.
+#[derive(Parser)]
+#[command(name = "masktas", version, styles = STYLES, after_help = AFTER, propagate_version = true)]
+#[command(disable_help_subcommand = true, arg_required_else_help = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub global: Global,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// Options of every command.
+#[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Output")]
+pub struct Global {
+    /// Print one JSON object to standard output: {"masktas":1,"command":…}
+    #[arg(long, global = true)]
+    pub json: bool,
+    /// Show no progress
+    #[arg(long, short, global = true)]
+    pub quiet: bool,
+    /// When to use colour; the variable NO_COLOR is honoured
+    #[arg(long, global = true, value_enum, value_name = "WHEN", default_value = "auto")]
+    pub color: When,
+    /// Log to standard error; twice: in detail
+    #[arg(long, short, global = true, action = clap::ArgAction::Count)]
+    pub verbose: u8,
+}
+
+/// When to use colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum When {
+    /// On a terminal
+    Auto,
+    /// Always
+    Always,
+    /// Never
+    Never,
+}
+
+/// Where engines find what they need.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Engines")]
+pub struct EngineArgs {
+    /// ONNX Runtime's shared library; else MASKTAS_ORT_LIB, beside this program, or where `make ort` puts it
+    #[arg(long, value_name = "PATH")]
+    pub ort_lib: Option<PathBuf>,
+    /// The GPU adapter of the engine `wgpu`: a part of its name
+    #[arg(long, value_name = "NAME")]
+    pub adapter: Option<String>,
+}
+
+impl EngineArgs {
+    pub fn options(&self) -> EngineOptions {
+        EngineOptions { ort_lib: self.ort_lib.clone(), adapter: self.adapter.clone() }
+    }
+}
+
+/// What to do.
+#[derive(Subcommand)]
+pub enum Command {
+    /// Search: find the best architectures for a folder of images within a budget
+    Search(Box<commands::search::Options>),
+    /// Show the front of a run
+    Front(commands::front::Options),
+    /// Write a run's report: one HTML file that needs nothing else
+    Report(commands::report::Options),
+    /// Write a member of a run's front as ONNX and check it in every engine
+    Export(commands::export::Options),
+    /// Run a model on images
+    Run(commands::run::Options),
+    /// Judge a run's features with labels: nearest neighbours and a linear probe
+    Evaluate(commands::evaluate::Options),
+    /// Train a member of a run's front with labels, into a classifier
+    Finetune(commands::finetune::Options),
+    /// Pre-train a teacher on unlabelled images
+    Teacher(Box<commands::teacher::Options>),
+    /// Show what would be used of a source of images
+    Data(commands::data::Options),
+    /// Time subnets of a space on a device and fit its latency model
+    Profile(Box<commands::profile::Options>),
+    /// List devices, engines and GPU adapters
+    Devices(commands::devices::Options),
+    /// Say what works on this machine, and how to mend what does not
+    Doctor(commands::doctor::Options),
+    /// Write a commented masktas.toml
+    Init(commands::init::Options),
+    /// Print shell completions
+    Completions(commands::completions::Options),
+    /// Write manual pages
+    Man(commands::man::Options),
+}
+
+impl Command {
+    /// Its word on the command line.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Search(_) => "search",
+            Command::Front(_) => "front",
+            Command::Report(_) => "report",
+            Command::Export(_) => "export",
+            Command::Run(_) => "run",
+            Command::Evaluate(_) => "evaluate",
+            Command::Finetune(_) => "finetune",
+            Command::Teacher(_) => "teacher",
+            Command::Data(_) => "data",
+            Command::Profile(_) => "profile",
+            Command::Devices(_) => "devices",
+            Command::Doctor(_) => "doctor",
+            Command::Init(_) => "init",
+            Command::Completions(_) => "completions",
+            Command::Man(_) => "man",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

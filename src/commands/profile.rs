@@ -1,0 +1,86 @@
+//! `masktas profile`: subnets of a space timed on a device, and the latency model fitted to them.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use masktas_devices::device;
+use masktas_search::Error;
+use masktas_search::pipeline::{self, Profiled, Setup};
+use serde_json::{Value, json};
+
+use super::recipe::{RecipeArgs, quoted};
+use super::search;
+use crate::cli::EngineArgs;
+use crate::console::{Answer, Console, Outcome};
+use crate::exit::{Exit, Failure};
+use crate::table::Table;
+
+/// Options of `masktas profile`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// The device; `host`: this machine
+    #[arg(long, value_name = "NAME", default_value = "host")]
+    target: String,
+    /// Subnets to time [default: the recipe's]
+    #[arg(long, value_name = "N")]
+    samples: Option<usize>,
+    /// Folder of the new run [default: runs/1, runs/2, …]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    #[command(flatten)]
+    engines: EngineArgs,
+}
+
+pub fn run(options: Options, console: &mut Console) -> Outcome {
+    device(&options.target)?;
+    let engines = options.engines.options();
+    let setup = match &options.resume {
+        Some(folder) => Setup { out: folder.clone(), recipe: None, overrides: Vec::new(), engines },
+        None => {
+            let mut more = vec![format!("latency.target={}", quoted(&options.target))];
+            more.extend(options.samples.map(|samples| format!("latency.samples={samples}")));
+            let (recipe, overrides) = options.recipe.load(&more, console)?;
+            let out = options.out.clone().unwrap_or_else(search::next_run);
+            Setup { out, recipe: Some(recipe), overrides, engines }
+        }
+    };
+    let folder = setup.out.display().to_string();
+    let found = match pipeline::profile(&setup, &mut console.reporter) {
+        Err(Error::Interrupted) => {
+            let text = format!("interrupted; what was timed is kept, go on with: masktas profile --resume {folder}");
+            return Err(Failure { exit: Exit::Interrupted, error: text.into() });
+        }
+        other => other?,
+    };
+    let json = json!({ "run": found.run, "reports": serde_json::to_value(&found.reports).unwrap_or(Value::Null),
+        "intervals": serde_json::to_value(&found.intervals).unwrap_or(Value::Null) });
+    Ok(Answer::new(text(&found, console), json))
+}
+
+fn text(found: &Profiled, console: &Console) -> String {
+    let mut table = Table::new(&["engine", "subnets", "held-out error", "within 10 %", "in 90 % interval", "held out"]);
+    for report in &found.reports {
+        let held_out = &report.held_out;
+        table.row(vec![
+            report.engine.as_str().into(),
+            report.rows.len().to_string().into(),
+            format!("{:.1} %", 100.0 * held_out.mape).into(),
+            format!("{:.0} %", 100.0 * held_out.within_10).into(),
+            format!("{:.0} %", 100.0 * held_out.coverage).into(),
+            held_out.n.to_string().into(),
+        ]);
+    }
+    let mut text = table.show(console.style);
+    for interval in &found.intervals {
+        let kind = interval.kind;
+        let range = format!("{} to {}", kind.show(interval.low), kind.show(interval.high));
+        text.push_str(&format!("{} in this space: {range}\n", kind.key()));
+    }
+    text.push_str(&format!("next: masktas search --resume {}\n", found.run.display()));
+    text
+}

@@ -1,0 +1,310 @@
+//! `masktas run`: a model on images, with the preprocessing that travels in its file.
+
+use std::ops::ControlFlow;
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use masktas_devices::{
+    Bench, Engine, EngineOptions, Golden, LoadOptions, Measurement, Parity, Protocol, Subject, Tensors, engine,
+    engines, parity,
+};
+use masktas_export::package;
+use masktas_runtime::tolerance::relative_difference;
+use masktas_runtime::{Interpolation, Preprocess, Tensor, Tolerance, Verdict, onnx};
+use masktas_search::images::{Geometry, decode_for};
+use serde_json::{Value, json};
+
+use super::shown;
+use crate::cli::EngineArgs;
+use crate::console::{Answer, Console, Outcome};
+use crate::exit::{Exit, Failure};
+use crate::table::Table;
+
+/// Classes shown of each image.
+const TOP: usize = 5;
+/// Largest model file read, in bytes.
+const MODEL_MAX: u64 = 4 << 30;
+
+/// Options of `masktas run`.
+#[derive(Args)]
+pub struct Options {
+    /// The ONNX file
+    model: PathBuf,
+    /// JPEG, PNG or WebP files
+    #[arg(required_unless_present_any = ["compare", "time"])]
+    images: Vec<PathBuf>,
+    /// What runs it: ort, tract, wgpu, or all; without it, the first that can be used
+    #[arg(long, value_name = "NAME")]
+    engine: Option<String>,
+    /// Run it in every engine and judge the differences; replays the golden pair beside the model
+    #[arg(long)]
+    compare: bool,
+    /// Time it: median, 90th percentile, spread
+    #[arg(long)]
+    time: bool,
+    /// Threads inside one operation
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    threads: usize,
+    #[command(flatten)]
+    engines: EngineArgs,
+}
+
+/// An engine that was chosen.
+struct Chosen {
+    engine: Box<dyn Engine>,
+    version: String,
+    why: String,
+}
+
+/// What an engine made of the images.
+struct Ran {
+    engine: String,
+    provider: String,
+    outputs: Vec<Tensors>,
+    timing: Option<Measurement>,
+}
+
+pub fn run(options: &Options, console: &mut Console) -> Outcome {
+    let model = read(&options.model)?;
+    let graph = onnx::read(&model)?;
+    let inputs = images(options, &graph)?;
+    let all = options.compare || options.engine.as_deref() == Some("all");
+    let chosen = choose(options, all, &options.engines.options())?;
+    let mut text = String::new();
+    let mut ran = Vec::new();
+    for one in &chosen {
+        text.push_str(&format!("{} {}: {}\n", one.engine.name(), one.version, one.why));
+        ran.push(infer(one, &model, &inputs, options, console)?);
+    }
+
+    let labels = Preprocess::read_from(&graph.metadata).ok().and_then(|how| how.labels);
+    let mut results = Vec::new();
+    for (at, path) in options.images.iter().enumerate() {
+        let output = ran.first().and_then(|ran| ran.outputs.get(at)).and_then(|outputs| outputs.first());
+        let Some((name, tensor)) = output else { continue };
+        let values = tensor.as_f32().unwrap_or_default();
+        text.push_str(&format!("\n{}\n", path.display()));
+        let result = match &labels {
+            Some(labels) => classes(values, labels, &mut text),
+            None => features(name, values, &mut text),
+        };
+        results.push(json!({ "image": path, "result": result }));
+    }
+
+    let mut exit = Exit::Ok;
+    let mut compared = Value::Null;
+    if options.compare {
+        let (parity, what) = compare(options, &model, &chosen, &ran)?;
+        text.push_str(&format!("\n{what}\n{}", shown::parity(&parity, console.style)));
+        exit = if parity.verdict == Verdict::Fail { Exit::Check } else { Exit::Ok };
+        compared = serde_json::to_value(&parity).unwrap_or(Value::Null);
+    }
+    let timings: Vec<&Measurement> = ran.iter().filter_map(|ran| ran.timing.as_ref()).collect();
+    if !timings.is_empty() {
+        text.push_str(&format!("\n{}", shown::timings(&timings, console.style)));
+    }
+    let used: Vec<Value> = chosen
+        .iter()
+        .zip(&ran)
+        .map(|(one, ran)| {
+            json!({ "engine": ran.engine, "version": one.version, "provider": ran.provider, "why": one.why })
+        })
+        .collect();
+    let json = json!({
+        "model": options.model, "engines": used, "results": results, "parity": compared, "timings": timings,
+    });
+    Ok(Answer { exit, ..Answer::new(text, json) })
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+    let length = std::fs::metadata(path).map_err(|error| Failure::io(path, error))?.len();
+    if length > MODEL_MAX {
+        let text = format!("{} has {length} bytes, at most {MODEL_MAX} are read; is it a model?", path.display());
+        return Err(Failure::failed(text));
+    }
+    std::fs::read(path).map_err(|error| Failure::io(path, error))
+}
+
+/// The images as the model wants them.
+fn images(options: &Options, graph: &masktas_runtime::Graph) -> Result<Vec<Tensor>, Failure> {
+    if options.images.is_empty() {
+        return Ok(Vec::new());
+    }
+    let how = Preprocess::read_from(&graph.metadata)?;
+    if how.interpolation != Interpolation::Lanczos3 {
+        return Err(Failure::failed(format!(
+            "{} wants {} resizing, which is not supported here (lanczos3 is); export it with masktas",
+            options.model.display(),
+            how.interpolation
+        )));
+    }
+    let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
+    let geometry = Geometry { resize: side(how.resize), crop: side(how.crop) };
+    options.images.iter().map(|path| Ok(how.apply(&decode_for(path, geometry)?)?)).collect()
+}
+
+/// The engines that are asked for, or the first that can be used, and why.
+fn choose(options: &Options, all: bool, how: &EngineOptions) -> Result<Vec<Chosen>, Failure> {
+    let start = |name: &str, why: String| -> Result<Chosen, Failure> {
+        let engine = engine(name, how)?;
+        engine.check()?;
+        let version = engine.version()?;
+        Ok(Chosen { engine, version, why })
+    };
+    match options.engine.as_deref() {
+        Some(name) if name != "all" && !options.compare => {
+            Ok(vec![start(name, format!("asked for by --engine {name}"))?])
+        }
+        _ if all => engines().into_iter().map(|name| start(name, "all engines".to_owned())).collect(),
+        _ => {
+            let mut missing: Vec<String> = Vec::new();
+            for name in engines() {
+                let why = match missing.as_slice() {
+                    [] => "the first engine; --engine chooses another".to_owned(),
+                    missing => format!("the first that can be used ({})", missing.join("; ")),
+                };
+                match start(name, why) {
+                    Ok(chosen) => return Ok(vec![chosen]),
+                    Err(failure) => missing.push(format!("not {name}: {}", failure.error)),
+                }
+            }
+            Err(Failure::failed(format!("no engine can be used: {}", missing.join("; "))))
+        }
+    }
+}
+
+fn infer(
+    chosen: &Chosen,
+    model: &[u8],
+    inputs: &[Tensor],
+    options: &Options,
+    console: &mut Console,
+) -> Result<Ran, Failure> {
+    let engine = chosen.engine.as_ref();
+    let mut load = LoadOptions { threads: options.threads, ..LoadOptions::default() };
+    let graph_input = onnx::read(model)?.inputs.first().map(|input| input.name.clone()).unwrap_or_default();
+    if let Some(first) = inputs.first() {
+        load.shapes = vec![(graph_input, first.shape().to_vec())];
+    }
+    let mut loaded = engine.load(model, &load)?;
+    let name = loaded.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
+    let mut outputs = Vec::with_capacity(inputs.len());
+    for input in inputs {
+        outputs.push(loaded.run(&[(name.clone(), input.clone())])?);
+    }
+    let provider = loaded.provider_used().to_owned();
+    let timing = if options.time { Some(time(engine, model, options, console)?) } else { None };
+    Ok(Ran { engine: engine.name().to_owned(), provider, outputs, timing })
+}
+
+/// Times the model by the usual protocol, with itself as the reference network.
+fn time(
+    engine: &dyn Engine,
+    model: &[u8],
+    options: &Options,
+    console: &mut Console,
+) -> Result<Measurement, Failure> {
+    use masktas_search::progress::Progress as _;
+    let protocol = Protocol { threads: options.threads, ..Protocol::default() };
+    let (name, most) = (format!("timing in {}", engine.name()), protocol.max_rounds as u64);
+    console.reporter.begin(&name, most, "round");
+    let mut bench = Bench::new(engine, None, model, None, &protocol, None)?;
+    let subject = Subject { id: "model", bytes: model, golden: None };
+    let reporter = &mut console.reporter;
+    let measured = bench.measure(&[subject], None, &mut |rounds| {
+        reporter.advance(rounds as u64, "");
+        if reporter.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    console.reporter.end("");
+    match measured.and_then(|rows| rows.into_iter().next()) {
+        Some(row) => Ok(row?),
+        None => Err(masktas_search::Error::Interrupted.into()),
+    }
+}
+
+/// The golden pair in every engine; without one, every engine against the first.
+fn compare(
+    options: &Options,
+    model: &[u8],
+    chosen: &[Chosen],
+    ran: &[Ran],
+) -> Result<(Parity, String), Failure> {
+    let path = package::golden_path(&options.model);
+    if path.exists() {
+        let golden = package::Golden::load(&path)?;
+        golden.check_model(model)?;
+        let golden = Golden {
+            inputs: vec![(golden.input_name, golden.input)],
+            outputs: vec![(golden.output_name, golden.output)],
+        };
+        let how = options.engines.options();
+        let engines: Vec<Box<dyn Engine>> =
+            engines().into_iter().map(|name| engine(name, &how)).collect::<Result<_, _>>()?;
+        return Ok((parity(model, &golden, &engines), format!("golden pair {}", path.display())));
+    }
+    let (Some(first), false) = (ran.first(), options.images.is_empty()) else {
+        let text = format!("there is no golden pair {}; name some images to compare on", path.display());
+        return Err(Failure::usage(text));
+    };
+    let rows: Vec<masktas_devices::ParityRow> = chosen
+        .iter()
+        .zip(ran)
+        .map(|(one, ran)| {
+            let difference = largest(&first.outputs, &ran.outputs);
+            masktas_devices::ParityRow {
+                engine: ran.engine.clone(),
+                version: Some(one.version.clone()),
+                provider: Some(ran.provider.clone()),
+                difference: difference.is_finite().then_some(difference),
+                tolerance: Tolerance::F32,
+                verdict: Tolerance::F32.judge(difference),
+                error: None,
+            }
+        })
+        .collect();
+    let verdict = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Fail);
+    Ok((Parity { rows, verdict }, format!("differences to {}", first.engine)))
+}
+
+/// Largest relative difference over all outputs of all images.
+fn largest(reference: &[Tensors], other: &[Tensors]) -> f64 {
+    let mut worst = 0.0f64;
+    for ((_, a), (_, b)) in reference.iter().flatten().zip(other.iter().flatten()) {
+        let difference = relative_difference(a.as_f32().unwrap_or_default(), b.as_f32().unwrap_or_default());
+        worst = if difference.is_nan() { f64::NAN } else { worst.max(difference) };
+    }
+    worst
+}
+
+/// The most probable classes.
+fn classes(logits: &[f32], labels: &[String], text: &mut String) -> Value {
+    let top = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f64 = logits.iter().map(|logit| f64::from(logit - top).exp()).sum();
+    let mut order: Vec<usize> = (0..logits.len()).collect();
+    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
+    let mut table = Table::new(&["class", "probability"]);
+    let mut found = Vec::new();
+    for at in order.into_iter().take(TOP) {
+        let name = labels.get(at).map_or_else(|| format!("class {at}"), Clone::clone);
+        let probability = f64::from(logits[at] - top).exp() / sum;
+        table.row(vec![name.clone().into(), format!("{:.1} %", 100.0 * probability).into()]);
+        found.push(json!({ "class": name, "probability": probability }));
+    }
+    text.push_str(&table.show(crate::style::Style::PLAIN));
+    json!({ "classes": found })
+}
+
+/// A summary of a feature vector; the whole of it is in the JSON.
+fn features(name: &str, values: &[f32], text: &mut String) -> Value {
+    let norm = values.iter().map(|value| f64::from(*value).powi(2)).sum::<f64>().sqrt();
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|a, b| values[*b].abs().total_cmp(&values[*a].abs()));
+    let strongest: Vec<String> =
+        order.into_iter().take(TOP).map(|at| format!("[{at}] {:+.3}", values[at])).collect();
+    text.push_str(&format!(
+        "{name}: {} numbers, length {norm:.3}; strongest {}\n",
+        values.len(),
+        strongest.join("  ")
+    ));
+    json!({ "output": name, "length": norm, "features": values })
+}

@@ -1,0 +1,192 @@
+//! `masktas search`: from a folder of images to a front of checked models.
+
+use std::path::{Path, PathBuf};
+
+use clap::Args;
+use masktas_devices::device;
+use masktas_search::budget::{Limit, SearchBudget};
+use masktas_search::pipeline::{self, Setup};
+use masktas_search::recipe::Recipe;
+use masktas_search::run::Run;
+use masktas_search::space::{Space as _, VitSpace};
+use masktas_search::report::axis;
+use masktas_search::{Error, report};
+use serde_json::{Value, json};
+
+use super::front::bend;
+use super::recipe::{RecipeArgs, quoted};
+use super::shown;
+use crate::cli::EngineArgs;
+use crate::console::{Answer, Console, Outcome};
+use crate::exit::{Exit, Failure};
+
+/// Where runs go that nobody named.
+const RUNS: &str = "runs";
+
+/// Options of `masktas search`.
+#[derive(Args)]
+pub struct Options {
+    #[command(flatten)]
+    recipe: RecipeArgs,
+    /// The device whose latency counts; `host`: this machine
+    #[arg(long, value_name = "NAME", help_heading = "Budget")]
+    target: Option<String>,
+    /// At most this latency, such as 5ms
+    #[arg(long, value_name = "TIME", help_heading = "Budget")]
+    latency: Option<String>,
+    /// At most this many parameters, such as 2M
+    #[arg(long, value_name = "COUNT", help_heading = "Budget")]
+    params: Option<String>,
+    /// At most this many floating-point operations an image, such as 0.3G (two per multiply-add)
+    #[arg(long, value_name = "COUNT", help_heading = "Budget")]
+    flops: Option<String>,
+    /// Architectures to score
+    #[arg(long, value_name = "N", help_heading = "Budget")]
+    evaluations: Option<usize>,
+    /// Folder of the new run [default: runs/1, runs/2, …]
+    #[arg(long, value_name = "DIR", conflicts_with = "resume")]
+    out: Option<PathBuf>,
+    /// Go on with the run in this folder
+    #[arg(long, value_name = "DIR")]
+    resume: Option<PathBuf>,
+    /// Show what would be done, and do nothing
+    #[arg(long, conflicts_with = "resume")]
+    dry_run: bool,
+    #[command(flatten)]
+    engines: EngineArgs,
+}
+
+impl Options {
+    fn overrides(&self) -> Vec<String> {
+        let text = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key}={}", quoted(value)));
+        [
+            text("latency.target", &self.target),
+            text("budget.latency", &self.latency),
+            text("budget.params", &self.params),
+            text("budget.flops", &self.flops),
+            self.evaluations.map(|count| format!("sampler.evaluations={count}")),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+}
+
+pub fn run(options: Options, console: &mut Console) -> Outcome {
+    let setup = match &options.resume {
+        Some(folder) => going_on(&options, folder)?,
+        None => {
+            let (recipe, overrides) = options.recipe.load(&options.overrides(), console)?;
+            device(&recipe.latency.target)?;
+            recipe.built()?;
+            if options.dry_run {
+                return dry_run(&recipe, console);
+            }
+            let out = match &options.out {
+                Some(out) => out.clone(),
+                None => next_run(),
+            };
+            Setup { out, recipe: Some(recipe), overrides, engines: options.engines.options() }
+        }
+    };
+    let folder = setup.out.clone();
+    console.say(&format!("run {}", folder.display()));
+    let found = match pipeline::search(&setup, &mut console.reporter) {
+        Err(Error::Interrupted) => {
+            let text = format!(
+                "interrupted; everything so far is saved, go on with: masktas search --resume {}",
+                folder.display()
+            );
+            return Err(Failure { exit: Exit::Interrupted, error: text.into() });
+        }
+        other => other?,
+    };
+    let run = Run::open_read_only(&folder)?;
+    let page = report::write(&run)?;
+    let (axis, bend) = (axis(&run)?, bend(&found.front));
+    let style = console.style;
+    let mut text = format!("front: {} of {} scored architectures\n\n", found.front.len(), found.trials);
+    text.push_str(&shown::front(&found.front, axis, bend, style));
+    if !found.finalists.is_empty() {
+        text.push_str("\nfinalists: exported, replayed in every engine, measured again\n\n");
+        text.push_str(&shown::finalists(&found.finalists, style));
+    }
+    let verdict = shown::worst(&found.finalists);
+    let failed = verdict == Some(masktas_runtime::Verdict::Fail);
+    if let Some(verdict) = verdict {
+        text.push_str(&format!("\nparity: {verdict}\n"));
+    }
+    for one in found.finalists.iter().filter(|one| one.parity.verdict == masktas_runtime::Verdict::Fail) {
+        text.push_str(&format!("\n{}\n{}", one.candidate.id, shown::parity(&one.parity, style)));
+    }
+    text.push_str(&format!("models: {}\n", run.models().display()));
+    text.push_str(&format!("report: {}\n", page.display()));
+    let next = if failed { "masktas doctor".to_owned() } else { format!("masktas export {} --pick knee", folder.display()) };
+    text.push_str(&format!("next:   {next}\n"));
+    let mut json = serde_json::to_value(&found).unwrap_or(Value::Null);
+    if let Value::Object(keys) = &mut json {
+        keys.insert("axis".to_owned(), axis.key().into());
+        keys.insert("report".to_owned(), page.display().to_string().into());
+        keys.insert("parity".to_owned(), verdict.map(|verdict| verdict.to_string()).into());
+    }
+    Ok(Answer { exit: if failed { Exit::Check } else { Exit::Ok }, ..Answer::new(text, json) })
+}
+
+/// A run keeps the recipe it was begun with.
+fn going_on(options: &Options, folder: &Path) -> Result<Setup, Failure> {
+    let other = options.overrides().into_iter().next();
+    if let Some(given) = options.recipe.first_given().map(str::to_owned).or(other) {
+        return Err(Failure::usage(format!(
+            "{given} cannot be combined with --resume: a run goes on by the recipe it was begun with; leave it out, or \
+             begin a new run with --out"
+        )));
+    }
+    Ok(Setup {
+        out: folder.to_owned(),
+        recipe: None,
+        overrides: Vec::new(),
+        engines: options.engines.options(),
+    })
+}
+
+/// The first of `runs/1`, `runs/2`, … that does not exist.
+pub fn next_run() -> PathBuf {
+    let mut number = 1u32;
+    loop {
+        let candidate = Path::new(RUNS).join(number.to_string());
+        if !candidate.exists() || number == u32::MAX {
+            return candidate;
+        }
+        number += 1;
+    }
+}
+
+/// The recipe as it would take effect, and what is known before anything is trained.
+fn dry_run(recipe: &Recipe, console: &mut Console) -> Outcome {
+    let space = VitSpace::load(&recipe.space.name)?;
+    let limits = Limit::all(&recipe.budget)?;
+    let countable = limits.into_iter().filter(|limit| limit.kind != masktas_search::budget::Kind::Latency);
+    let budget = SearchBudget::new(&space, countable.collect(), None)?;
+    let mut intervals = Vec::new();
+    for kind in [masktas_search::budget::Kind::Params, masktas_search::budget::Kind::Flops] {
+        intervals.push(budget.interval(kind, recipe.seed)?);
+    }
+    budget.intervals(recipe.seed)?;
+    let mut text = recipe.to_toml()?;
+    text.push_str(&format!("\n# space {}: {:.3e} architectures\n", space.name(), space.count() as f64));
+    for interval in &intervals {
+        text.push_str(&format!(
+            "# {}: {} to {}\n",
+            interval.kind.key(),
+            interval.kind.show(interval.low),
+            interval.kind.show(interval.high)
+        ));
+    }
+    console.say("nothing was done; leave --dry-run out to search");
+    let json = json!({
+        "recipe": serde_json::to_value(recipe).unwrap_or(Value::Null),
+        "architectures": space.count().to_string(),
+        "intervals": serde_json::to_value(&intervals).unwrap_or(Value::Null),
+    });
+    Ok(Answer::new(text, json))
+}

@@ -1,0 +1,164 @@
+//! The program as people meet it: golden cases in `tests/cli/`, and every command of the pages.
+//!
+//! The cases are Markdown that `trycmd` runs. After a wanted change: `TRYCMD=overwrite cargo test --release --test cli`.
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+/// A folder for caches that the tests share, so that the built-in photographs are decoded once.
+fn cache() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
+}
+
+#[test]
+fn golden_cases() {
+    trycmd::TestCases::new()
+        .env("NO_COLOR", "1")
+        .env("MASKTAS_CACHE", cache().to_string_lossy())
+        .env("MASKTAS_ORT_LIB", "/nowhere/libonnxruntime.so")
+        .case("tests/cli/*.trycmd");
+}
+
+fn masktas(folder: &Path, words: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_masktas"))
+        .args(words)
+        .current_dir(folder)
+        .env("MASKTAS_CACHE", cache())
+        .env("NO_COLOR", "1")
+        .output()
+        .expect("the program starts")
+}
+
+/// The built-in photographs as files, one folder a class: what a user would point at.
+fn photos(folder: &Path, most: usize) {
+    let pack = Path::new(env!("CARGO_MANIFEST_DIR")).join("search/assets/clothing/clothing.pack");
+    let pack = std::fs::read(pack).expect("the pack is there");
+    let end = pack.windows(2).position(|pair| pair == b"\n\n").expect("a head") + 2;
+    let head = String::from_utf8_lossy(&pack[..end]).into_owned();
+    let mut at = end;
+    let lines: Vec<&str> = head.lines().skip(1).filter(|line| !line.is_empty()).collect();
+    // Every so many images, so that all classes are there.
+    let step = lines.len().div_ceil(most);
+    for (number, line) in lines.iter().enumerate() {
+        let (length, path) = line.split_once(' ').expect("length and path");
+        let length: usize = length.parse().expect("a length");
+        if number % step == 0 {
+            let path = folder.join(path);
+            std::fs::create_dir_all(path.parent().expect("a class folder")).expect("made");
+            std::fs::write(path, &pack[at..at + length]).expect("written");
+        }
+        at += length;
+    }
+}
+
+/// The command lines in the shell blocks of a page, comments taken off.
+fn commands(page: &str) -> Vec<String> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(page);
+    let text = std::fs::read_to_string(path).expect("the page is there");
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(str::lines).map(|line| line.split(" #").next().unwrap_or(line).trim());
+    lines.filter(|line| line.starts_with("masktas ")).map(str::to_owned).collect()
+}
+
+/// Every `masktas` line of the README and of the usage page, in their order, in one folder. (`make` lines
+/// are what `make demo` and continuous integration run.)
+///
+/// Needs ONNX Runtime, as `make ort` puts it or `MASKTAS_ORT_LIB` names it: the default recipe times with it.
+#[test]
+fn every_command_of_the_pages_works() {
+    let folder = tempfile::tempdir().expect("a folder");
+    photos(&folder.path().join("photos"), 200);
+    // A search of seconds that still does everything; a program finds `masktas.toml` by itself.
+    let tests = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests");
+    for (from, to) in [("tiny.toml", "masktas.toml"), ("tiny-space.toml", "tiny-space.toml")] {
+        std::fs::copy(tests.join(from), folder.path().join(to)).expect("copied");
+    }
+    let probe = masktas(folder.path(), &["devices", "--json"]);
+    let probe: serde_json::Value = serde_json::from_slice(&probe.stdout).expect("JSON");
+    let missing = |engine: &str| {
+        let rows = probe["engines"].as_array().expect("engines");
+        rows.iter().find(|row| row["engine"] == engine).and_then(|row| row["missing"].as_str().map(str::to_owned))
+    };
+    if let Some(why) = missing("ort") {
+        println!("skipped: {why}");
+        return;
+    }
+    let mut done = BTreeSet::new();
+    for line in commands("README.md").into_iter().chain(commands("docs/usage.md")) {
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let output = masktas(folder.path(), &words);
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert_eq!(output.status.code(), Some(0), "{line}\n{out}\n{err}");
+        assert!(!out.trim().is_empty(), "{line} printed nothing");
+        done.insert(words[0].to_owned());
+    }
+    for command in ["search", "front", "report", "export", "evaluate", "finetune", "data", "doctor"] {
+        assert!(done.contains(command), "no page shows masktas {command}");
+    }
+
+    // What the pages say of the files.
+    let report = std::fs::read_to_string(folder.path().join("runs/mine/report.html")).expect("the report");
+    assert!(report.contains("Finalists") && report.contains("<svg"));
+    let model = std::fs::read_dir(folder.path().join("knee")).expect("exported").flatten();
+    let model = model.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|e| e == "onnx"));
+    let model = model.expect("an ONNX file");
+    let photo = find_photo(&folder.path().join("photos")).expect("a photograph");
+    let words = ["run", model.to_str().unwrap(), photo.to_str().unwrap(), "--compare", "--time", "--json"];
+    let output = masktas(folder.path(), &words);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    assert_eq!(object["masktas"], 1);
+    assert_eq!(object["command"], "run");
+    assert_ne!(object["parity"]["verdict"], "fail");
+    assert!(object["results"][0]["result"]["features"].as_array().is_some_and(|values| values.len() >= 16));
+    assert!(object["timings"][0]["median_ms"].as_f64().is_some_and(|ms| ms > 0.0));
+
+    // A run that is there is not begun anew, and says how to go on.
+    let output = masktas(folder.path(), &["search", "--out", "runs/mine"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--resume"));
+}
+
+fn find_photo(folder: &Path) -> Option<PathBuf> {
+    for entry in std::fs::read_dir(folder).ok()?.flatten() {
+        let path = entry.path();
+        if path.is_dir() {
+            if let Some(found) = find_photo(&path) {
+                return Some(found);
+            }
+        } else {
+            return Some(path);
+        }
+    }
+    None
+}
+
+/// Every command says what it does, and names its options.
+#[test]
+fn every_command_has_help() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let help = masktas(folder.path(), &["--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let list = help.split("Commands:\n").nth(1).expect("a list").split("\n\n").next().expect("an end");
+    let names: Vec<&str> = list.lines().filter_map(|line| line.split_whitespace().next()).collect();
+    assert!(names.len() >= 12, "{names:?}");
+    for name in names {
+        let output = masktas(folder.path(), &[name, "--help"]);
+        let text = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success() && text.contains("--json"), "{name}\n{text}");
+    }
+}
+
+/// The README's table names every command there is, but for those that only print about the program.
+#[test]
+fn the_readme_names_every_command() {
+    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README");
+    let folder = tempfile::tempdir().expect("a folder");
+    let help = masktas(folder.path(), &["--help"]);
+    let help = String::from_utf8_lossy(&help.stdout).into_owned();
+    let list = help.split("Commands:\n").nth(1).expect("a list").split("\n\n").next().expect("an end");
+    for name in list.lines().filter_map(|line| line.split_whitespace().next()) {
+        assert!(readme.contains(&format!("`masktas {name}")), "README.md does not name masktas {name}");
+    }
+}

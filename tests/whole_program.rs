@@ -1,0 +1,146 @@
+//! The whole program as a user runs it: search, kill, resume, repeat, refuse.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use tempfile::TempDir;
+
+fn masktas(cache: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_masktas"));
+    command.args(arguments).env("MASKTAS_CACHE", cache).env("NO_COLOR", "1");
+    command.current_dir(env!("CARGO_MANIFEST_DIR"));
+    command
+}
+
+fn finish(mut command: Command) -> Output {
+    command.output().expect("the program starts")
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn succeed(command: Command) -> String {
+    let output = finish(command);
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// A new search of the built-in photographs under a parameter limit, which needs no timing.
+fn search<'a>(out: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec!["search", "--config", "tests/tiny.toml", "--params", "20k", "--out", out];
+    arguments.extend(more);
+    arguments
+}
+
+fn log(run: &Path) -> String {
+    std::fs::read_to_string(run.join("trials.jsonl")).expect("a finished run has a trial log")
+}
+
+struct Place {
+    folder: TempDir,
+}
+
+impl Place {
+    fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a temporary folder") }
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn text(&self, name: &str) -> String {
+        self.path(name).to_string_lossy().into_owned()
+    }
+}
+
+#[test]
+fn one_seed_gives_one_search_and_another_seed_another() {
+    let place = Place::new();
+    let cache = place.path("cache");
+    let [a, b, c] = ["a", "b", "c"].map(|name| place.text(name));
+    succeed(masktas(&cache, &search(&a, &[])));
+    succeed(masktas(&cache, &search(&b, &[])));
+    succeed(masktas(&cache, &search(&c, &["--seed", "6"])));
+    let [a, b, c] = [a, b, c].map(|run| log(Path::new(&run)));
+    assert_eq!(a.lines().count(), 24);
+    assert_eq!(a, b);
+    assert_ne!(a, c);
+}
+
+#[test]
+fn a_killed_search_goes_on_to_the_same_log() {
+    let place = Place::new();
+    let cache = place.path("cache");
+    let (whole, broken) = (place.text("whole"), place.text("broken"));
+    let begun = std::time::Instant::now();
+    succeed(masktas(&cache, &search(&whole, &[])));
+    let needed = begun.elapsed();
+
+    let mut kills = 0;
+    // Five moments over the whole length, the same in every run of this test.
+    for share in [0.13, 0.31, 0.22, 0.17, 0.41] {
+        let arguments = match Path::new(&broken).join("run.toml").exists() {
+            true => vec!["search", "--resume", &broken],
+            false => search(&broken, &[]),
+        };
+        let mut child = masktas(&cache, &arguments)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        std::thread::sleep(needed.mul_f64(share));
+        if child.try_wait().expect("a child process").is_none() {
+            child.kill().expect("SIGKILL");
+            kills += 1;
+        }
+        child.wait().expect("a child process");
+    }
+    assert!(kills >= 3, "the search was over before it could be killed: {kills} of 5");
+    let arguments = match Path::new(&broken).join("run.toml").exists() {
+        true => vec!["search", "--resume", &broken],
+        false => search(&broken, &[]),
+    };
+    succeed(masktas(&cache, &arguments));
+    assert_eq!(log(Path::new(&whole)), log(Path::new(&broken)));
+    // Going on with a finished run changes nothing and gives the same front.
+    let again = succeed(masktas(&cache, &["search", "--resume", &broken]));
+    assert_eq!(again, succeed(masktas(&cache, &["search", "--resume", &broken])));
+}
+
+#[test]
+fn an_interrupted_search_says_how_to_go_on() {
+    let place = Place::new();
+    let (cache, run) = (place.path("cache"), place.text("run"));
+    let mut child = masktas(&cache, &search(&run, &["--set", "supernet.epochs=500"]))
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the program starts");
+    while !Path::new(&run).join("checkpoints/supernet.safetensors").exists() {
+        assert!(child.try_wait().expect("a child process").is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let status = Command::new("kill").args(["-INT", &child.id().to_string()]).status().expect("kill");
+    assert!(status.success());
+    let output = child.wait_with_output().expect("a child process");
+    assert_eq!(output.status.code(), Some(130));
+    let said = text(&output.stderr);
+    assert!(said.contains("--resume") && said.contains(&run), "{said}");
+}
+
+#[test]
+fn a_budget_nobody_can_meet_is_refused_with_the_interval() {
+    let place = Place::new();
+    let (cache, run) = (place.path("cache"), place.text("run"));
+    let output = finish(masktas(
+        &cache,
+        &["search", "--config", "tests/tiny.toml", "--params", "100", "--out", &run],
+    ));
+    assert_eq!(output.status.code(), Some(1));
+    let said = text(&output.stderr);
+    assert!(said.contains("100") && said.contains("to"), "{said}");
+    assert!(!Path::new(&run).join("checkpoints/teacher.safetensors").exists(), "it trained first");
+}
