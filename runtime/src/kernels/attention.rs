@@ -105,7 +105,7 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     };
     let _ = write!(
         text,
-        "    var most = -3.4028235e38f;\n    var sum = 0.0;\n    for (var j0 = 0u; j0 < {}u; j0++) {{\n    \
+        "    var most = -3.4028234e38f;\n    var sum = 0.0;\n    for (var j0 = 0u; j0 < {}u; j0++) {{\n    \
          let kb = ka + {};\n    let vb = va + {};\n    var dots = q0 * {k}[kb];\n",
         keys.extent,
         walks.get(1).partial(4, name(b"j")),

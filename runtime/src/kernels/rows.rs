@@ -121,7 +121,7 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
             );
         }
         Core::Softmax => {
-            let first = if fours { "vec4<f32>(-3.4028235e38)" } else { "-3.4028235e38f" };
+            let first = if fours { "vec4<f32>(-3.4028234e38)" } else { "-3.4028234e38f" };
             let _ = write!(
                 text,
                 "    var most = {first};\n{}    let peak = {};\n    var sum = {zero};\n{}    \

@@ -91,6 +91,9 @@ fn comparison_selection_and_casts() {
     for op in ["Equal", "Less", "Greater", "GreaterOrEqual"] {
         check(&single(op, vec![given(a.clone()), given(b.clone())], [], 1));
     }
+    // The least float, as exporters write masks.
+    let least = Tensor::f32([1], vec![f32::MIN]).unwrap();
+    check(&single("Max", vec![given(a.clone()), fixed(least)], [], 1));
     let mask = Tensor::new(vec![4, 1], Data::Bool([true, false, true, false].into())).unwrap();
     check(&single("Where", vec![given(mask), given(a.clone()), given(b)], [], 1));
     let cast = |x: Tensor, to: i64| check(&single("Cast", vec![given(x)], [("to", Attribute::Int(to))], 1));

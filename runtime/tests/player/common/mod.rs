@@ -5,6 +5,7 @@ pub mod reference;
 pub mod vit;
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use masktas_runtime::graph::GraphBuilder;
 use masktas_runtime::plan::{AdapterClass, Passes, Plan, PlanOptions, Target, plan_with};
@@ -128,8 +129,9 @@ pub fn adapter() -> bool {
     found
 }
 
-/// Every kernel of `plan` passes naga.
+/// Every kernel of `plan` passes naga, and tint where it is installed.
 pub fn validate(plan: &Plan) {
+    validate_for_browsers(plan);
     for text in &plan.kernels {
         let module = naga::front::wgsl::parse_str(text)
             .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
@@ -189,8 +191,10 @@ pub fn compare(what: &str, got: &Tensor, want: &Tensor, bound: f64) {
 }
 
 /// Every kernel of `plan` passes tint, browsers' compiler, where the tool is installed.
-pub fn validate_for_browsers(plan: &Plan) {
-    let path = std::env::temp_dir().join(format!("masktas-kernel-{}.wgsl", std::process::id()));
+fn validate_for_browsers(plan: &Plan) {
+    static FILES: AtomicUsize = AtomicUsize::new(0);
+    let number = FILES.fetch_add(1, Ordering::Relaxed);
+    let path = std::env::temp_dir().join(format!("masktas-kernel-{}-{number}.wgsl", std::process::id()));
     for text in &plan.kernels {
         std::fs::write(&path, text).unwrap();
         match std::process::Command::new("tint").args(["--format", "wgsl"]).arg(&path).output() {
@@ -199,7 +203,7 @@ pub fn validate_for_browsers(plan: &Plan) {
                 assert!(output.status.success(), "{why}\n{text}");
             }
             Err(_) => {
-                eprintln!("skipped: tint is not installed");
+                eprintln!("skipped: kernels are not checked for browsers, because tint is not installed");
                 break;
             }
         }
