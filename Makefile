@@ -42,8 +42,8 @@ check: ## Formatting, lints and documentation, warnings being errors.
 	  -A clippy::unwrap_used -A clippy::expect_used -A clippy::print_stdout -A clippy::print_stderr
 	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --release --workspace --no-deps
 
-bench: ort ## Run the benches.
-	$(CARGO) bench --workspace
+bench: ort ## Run the benches; ARGS="--save-baseline NAME" or "--baseline NAME" keeps and compares.
+	$(CARGO) bench --workspace --bench '*' -- $(ARGS)
 
 cifar10: ## Fetch CIFAR-10 and write its official binary batches, checked against the published MD5 sums.
 	@scripts/setup.sh npm

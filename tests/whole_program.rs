@@ -144,3 +144,55 @@ fn a_budget_nobody_can_meet_is_refused_with_the_interval() {
     assert!(said.contains("100") && said.contains("to"), "{said}");
     assert!(!Path::new(&run).join("checkpoints/teacher.safetensors").exists(), "it trained first");
 }
+
+fn copy(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).expect("a folder");
+    for entry in std::fs::read_dir(from).expect("a folder") {
+        let entry = entry.expect("an entry");
+        let target = to.join(entry.file_name());
+        match entry.path().is_dir() {
+            true => copy(&entry.path(), &target),
+            false => drop(std::fs::copy(entry.path(), target).expect("a copy")),
+        }
+    }
+}
+
+/// Two searches on one committed latency profile, one of them killed, end with the same log.
+#[test]
+fn one_profile_gives_one_search_under_latency() {
+    let place = Place::new();
+    let cache = place.path("cache");
+    let (whole, broken) = (place.text("whole"), place.text("broken"));
+    let doctor = succeed(masktas(&cache, &["doctor", "--json"]));
+    if !doctor.contains(r#""name":"ONNX Runtime","status":"ok""#) {
+        println!("skipped: there is no ONNX Runtime here; `make ort` fetches it");
+        return;
+    }
+    let arguments = ["search", "--config", "tests/tiny.toml", "--out", &whole];
+    let mut child = masktas(&cache, &arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    while !Path::new(&whole).join("checkpoints/teacher.safetensors").exists() {
+        assert!(child.try_wait().expect("a child process").is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("a child process");
+    copy(Path::new(&whole), Path::new(&broken));
+
+    succeed(masktas(&cache, &["search", "--resume", &whole]));
+    for pause in [300, 700, 1500] {
+        let mut child = masktas(&cache, &["search", "--resume", &broken])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        std::thread::sleep(Duration::from_millis(pause));
+        drop(child.kill());
+        child.wait().expect("a child process");
+    }
+    succeed(masktas(&cache, &["search", "--resume", &broken]));
+    assert_eq!(log(Path::new(&whole)), log(Path::new(&broken)));
+}

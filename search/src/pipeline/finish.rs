@@ -8,7 +8,7 @@ use masktas_devices::profile::{NamedModel, ProfileJob, Row, profile_models};
 use masktas_export::VitArch;
 use serde::{Deserialize, Serialize};
 
-use super::latency::{Fitted, features, file, protocol};
+use super::latency::{Fitted, features, file, profiled, protocol};
 use super::pick::{Candidate, Exported, Options, candidates, package};
 use super::Workshop;
 use crate::error::{Error, Result};
@@ -61,7 +61,7 @@ pub(crate) fn finish(
         let parity = replay(&files, &shop.engines)?;
         let predicted = latency.map(|model| model.predict(&shop.space, &candidate.genes)).transpose()?;
         let measured = match latency {
-            Some(_) => measure(shop, &candidate, &files)?,
+            Some(_) => measure(run, shop, &candidate, &files)?,
             None => Vec::new(),
         };
         let finalist = Finalist { candidate, arch, files, parity, predicted, measured };
@@ -105,15 +105,21 @@ pub(crate) fn replay(files: &Exported, options: &engine::EngineOptions) -> Resul
     Ok(parity(&model, &golden, &engines))
 }
 
-/// Times one model under every engine of the recipe, by the protocol the latency model was fitted with.
-fn measure(shop: &Workshop, candidate: &Candidate, files: &Exported) -> Result<Vec<Measurement>> {
+/// Times one model under every engine of the recipe, by the protocol and in the unit (the reference
+/// network's calibration) of the measurements the latency model was fitted to.
+fn measure(run: &Run, shop: &Workshop, candidate: &Candidate, files: &Exported) -> Result<Vec<Measurement>> {
     let bytes = std::fs::read(&files.model).map_err(|source| Error::Io { path: files.model.clone(), source })?;
     let models = [NamedModel::new(&candidate.id, features(&shop.space, &candidate.genes)?, bytes)];
     let reference = file(&shop.space, &shop.space.smallest())?;
     let protocol = protocol(shop);
     let mut measured = Vec::new();
     for engine in &shop.recipe.latency.engines {
-        let job = ProfileJob { engine, ..ProfileJob::new(&models, &reference, &shop.engines, &protocol) };
+        let calibration = profiled(run, engine)?.iter().find_map(Row::measurement).map(|m| m.calibration.clone());
+        let job = ProfileJob {
+            engine,
+            calibration,
+            ..ProfileJob::new(&models, &reference, &shop.engines, &protocol)
+        };
         let mut sink = |row: Row| {
             measured.extend(row.measurement().cloned());
             Ok(())

@@ -103,7 +103,7 @@ pub(crate) fn prepare(
 }
 
 /// Rows measured earlier under `engine`.
-fn profiled(run: &Run, engine: &str) -> Result<Vec<Row>> {
+pub(crate) fn profiled(run: &Run, engine: &str) -> Result<Vec<Row>> {
     let prefix = format!("{engine}/");
     let rows = run.rows(Table::Profile)?.into_iter();
     Ok(rows.filter(|(key, _)| key.starts_with(&prefix)).map(|(_, row)| row).collect())

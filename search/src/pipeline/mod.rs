@@ -20,7 +20,7 @@ use serde::{Deserialize, Serialize};
 pub use finish::Finalist;
 pub use latency::{LatencyReport, document as latency_document};
 pub use parts::{Profiled, profile, teacher};
-pub use pick::{Candidate, Exported, Options as ExportOptions, Start, Tuned, candidates, evaluate, export, finetune};
+pub use pick::{Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune};
 use pick::Deployment;
 
 use crate::budget::{Limit, SearchBudget};
@@ -28,8 +28,8 @@ use crate::error::{Error, Result};
 use crate::images::{self, Augment, Images, Split};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
-use crate::run::{Manifest, Run, document};
-use crate::space::{Space, VitSpace};
+use crate::run::{Run, document};
+use crate::space::{Space as _, VitSpace};
 use crate::train::Lanes;
 
 /// What a search needs to start.
@@ -74,14 +74,7 @@ pub(crate) struct Workshop {
 /// Whatever a chapter meets; what was found until then is in the run. [`Error::Interrupted`] after a
 /// stop asked for by `progress`.
 pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
-    let mut run = match &setup.recipe {
-        Some(recipe) => {
-            recipe.built()?;
-            let hash = VitSpace::load(&recipe.space.name)?.hash();
-            Run::create(&setup.out, Manifest::new(recipe.clone(), hash, setup.overrides.clone()))?
-        }
-        None => Run::open(&setup.out)?,
-    };
+    let mut run = parts::begin(setup)?;
     let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
     let limits = Limit::all(&shop.recipe.budget)?;
     let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
@@ -151,7 +144,7 @@ fn open_images(run: &mut Run, recipe: &Recipe, space: &VitSpace, progress: &mut 
 /// The training device called `name`.
 ///
 /// # Errors
-/// [`Error::Unsupported`] when this build lacks it.
+/// [`Error::NotSupported`] when this build lacks it.
 pub fn device(name: &str) -> Result<Device> {
     match name {
         "flex" => Ok(Device::flex()),

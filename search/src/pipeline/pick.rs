@@ -24,7 +24,7 @@ use crate::progress::Progress;
 use crate::recipe;
 use crate::run::Run;
 use crate::score::Component;
-use crate::space::{Genes, VitSpace};
+use crate::space::{Genes, Space as _, VitSpace};
 use crate::supernet::extract::{Network, extract};
 use crate::supernet::params::to_host;
 use crate::supernet::{Supernet, Visible};
@@ -118,7 +118,7 @@ impl Default for Options {
 pub fn export(folder: &Path, pick: &Pick, options: &Options, engines: &EngineOptions) -> Result<(Candidate, Exported, Parity)> {
     let run = Run::open_read_only(folder)?;
     let candidate = picked(&run, pick)?;
-    let network = inherited(&run, &candidate, None, &device("flex")?)?;
+    let network = inherited(&run, &candidate.genes, None, &device("flex")?)?;
     let files = package(&run, &network, &candidate.id, None, options)?;
     let parity = replay(&files, engines)?;
     Ok((candidate, files, parity))
@@ -133,23 +133,37 @@ pub fn evaluate(folder: &Path, pick: &Pick, on_test: bool, progress: &mut dyn Pr
     let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
     let candidate = picked(&run, pick)?;
     let labels = labels(&shop)?;
-    let network = inherited(&run, &candidate, None, &shop.device)?;
+    let network = inherited(&run, &candidate.genes, None, &shop.device)?;
     let split = shop.images.split();
     let indices = if on_test { &split.test } else { &split.val };
     let evaluation = evaluate::evaluate(&network, &shop.images, indices, &labels, &shop.lanes, progress)?;
     Ok((candidate, evaluation))
 }
 
-/// A fine-tuned member and its classifier file.
+/// A fine-tuned member of the space and its classifier file.
 pub struct Tuned {
-    /// The member.
-    pub candidate: Candidate,
+    /// Its id in the space.
+    pub id: String,
+    /// Its encoder parameters.
+    pub parameters: u64,
+    /// FLOPs of one image, two per multiply-add.
+    pub flops: u64,
     /// Accuracies and losses.
     pub result: Finetuned,
     /// The classifier's files.
     pub files: Exported,
     /// Its answers in every engine.
     pub parity: Parity,
+}
+
+/// Which member of the space is trained.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Who {
+    /// This member of the front.
+    Member(Pick),
+    /// The member with all blocks alike whose parameters are nearest to this one's: the net a person
+    /// would have drawn, and what a search has to beat.
+    UniformLike(Pick),
 }
 
 /// Whether fine-tuning starts from the supernet's weights.
@@ -167,7 +181,7 @@ pub enum Start {
 /// As [`evaluate`], and [`Error::Interrupted`] on request.
 pub fn finetune(
     folder: &Path,
-    pick: &Pick,
+    who: &Who,
     start: Start,
     settings: Option<recipe::Finetune>,
     engines: &EngineOptions,
@@ -175,15 +189,16 @@ pub fn finetune(
 ) -> Result<Tuned> {
     let mut run = Run::open(folder)?;
     let shop = Workshop::open(&mut run, engines.clone(), progress)?;
-    let candidate = picked(&run, pick)?;
+    let genes = match who {
+        Who::Member(pick) => picked(&run, pick)?.genes,
+        Who::UniformLike(pick) => uniform_like(&shop.space, picked(&run, pick)?.parameters)?,
+    };
     let labels = labels(&shop)?;
     let classes = Some(labels.classes.len());
+    let arch = shop.space.vit(&genes);
     let network = match start {
-        Start::Inherited => inherited(&run, &candidate, classes, &shop.device)?,
-        Start::Scratch => {
-            let arch = shop.space.vit(&candidate.genes);
-            Network::new(&arch, classes, shop.recipe.seed, &shop.device)
-        }
+        Start::Inherited => inherited(&run, &genes, classes, &shop.device)?,
+        Start::Scratch => Network::new(&arch, classes, shop.recipe.seed, &shop.device),
     };
     let settings = settings.unwrap_or_else(|| shop.recipe.finetune.clone());
     let augment = shop.augment();
@@ -191,10 +206,22 @@ pub fn finetune(
     let result =
         finetune::finetune(network, &shop.images, &labels, &settings, &augment, seed, &shop.lanes, progress)?;
     let how = if start == Start::Inherited { "inherited" } else { "scratch" };
-    let name = format!("{}-classifier-{how}", candidate.id);
+    let id = shop.space.id(&genes);
+    let name = format!("{id}-classifier-{how}");
     let files = package(&run, &result.network, &name, Some(&labels.classes), &Options::default())?;
     let parity = replay(&files, engines)?;
-    Ok(Tuned { candidate, result, files, parity })
+    Ok(Tuned { id, parameters: arch.parameters(None), flops: arch.flops(), result, files, parity })
+}
+
+/// The uniform member with the nearest number of parameters; the smaller one of two as near.
+fn uniform_like(space: &VitSpace, parameters: u64) -> Result<Genes> {
+    let count = |genes: &Genes| space.vit(genes).parameters(None);
+    let nearest = space.uniform().into_iter().min_by_key(|genes| (count(genes).abs_diff(parameters), count(genes)));
+    nearest.ok_or_else(|| Error::Invalid {
+        thing: format!("space {}", space.definition().name),
+        problem: "it has no uniform member".into(),
+        next: "choose a member by --pick".into(),
+    })
 }
 
 /// The member that `pick` means.
@@ -206,10 +233,10 @@ pub(crate) fn picked(run: &Run, pick: &Pick) -> Result<Candidate> {
 }
 
 /// A member with the weights it has inside the run's supernet.
-pub(crate) fn inherited(run: &Run, candidate: &Candidate, classes: Option<usize>, device: &Device) -> Result<Network> {
+pub(crate) fn inherited(run: &Run, genes: &Genes, classes: Option<usize>, device: &Device) -> Result<Network> {
     let recipe = &run.manifest().recipe;
     let space = VitSpace::load(&recipe.space.name)?;
-    let arch = space.vit(&candidate.genes);
+    let arch = space.vit(genes);
     let (layers, width) = supernet_shape(run)?;
     let decoder = super::networks::decoder(&recipe.supernet.decoder);
     let mut supernet = Supernet::new(&space.largest_arch(), decoder, &layers, width, 0, device);
@@ -246,7 +273,7 @@ impl Deployment {
             crop: geometry.crop as usize,
             mean: stats.mean,
             std: stats.std,
-            interpolation: Interpolation::Bilinear,
+            interpolation: Interpolation::Lanczos3,
             labels: None,
         };
         let index = images.split().val.first().copied().unwrap_or(0);
