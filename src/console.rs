@@ -84,15 +84,17 @@ impl Console {
     }
 
     fn object(&self, value: Value) -> String {
-        let mut object = Map::new();
-        object.insert("masktas".to_owned(), JSON_VERSION.into());
-        object.insert("command".to_owned(), self.command.into());
-        match value {
-            Value::Object(keys) => object.extend(keys),
-            Value::Null => {}
-            other => drop(object.insert("data".to_owned(), other)),
+        let rest = match value {
+            Value::Object(keys) => keys,
+            Value::Null => Map::new(),
+            other => Map::from_iter([("data".to_owned(), other)]),
+        };
+        // By hand, so that what a reader looks for first stands first.
+        let mut object = format!("{{\"masktas\":{JSON_VERSION},\"command\":{}", Value::from(self.command));
+        for (key, value) in rest {
+            object.push_str(&format!(",{}:{value}", Value::from(key)));
         }
-        format!("{}\n", Value::Object(object))
+        format!("{object}}}\n")
     }
 }
 

@@ -23,8 +23,18 @@ use cli::Cli;
 use console::Console;
 
 fn main() -> ExitCode {
+    silence_drivers();
     let cli = Cli::parse();
     let mut console = Console::new(&cli.global, cli.command.name());
     let answer = commands::run(cli.command, &mut console);
     console.finish(answer)
+}
+
+/// Without a desktop session, a layer of Mesa's Vulkan drivers prints an error of its own whenever adapters are
+/// listed. It only reorders adapters, and masktas orders them itself.
+fn silence_drivers() {
+    if std::env::var_os("XDG_RUNTIME_DIR").is_none() {
+        // SAFETY: no other thread runs yet.
+        unsafe { std::env::set_var("NODEVICE_SELECT", "1") };
+    }
 }

@@ -14,7 +14,6 @@ pub struct Style {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Paint {
     Bold,
-    Dim,
     Good,
     Warn,
     Bad,
@@ -43,7 +42,6 @@ impl Style {
     pub fn paint(self, paint: Paint, text: &str) -> String {
         let code = match paint {
             Paint::Bold => "1",
-            Paint::Dim => "2",
             Paint::Good => "32",
             Paint::Warn => "33",
             Paint::Bad => "1;31",

@@ -42,11 +42,6 @@ pub struct RecipeArgs {
 }
 
 impl RecipeArgs {
-    /// Whether nothing at all was given.
-    pub fn is_empty(&self) -> bool {
-        self.first_given().is_none()
-    }
-
     /// The first option that was given, for messages.
     pub fn first_given(&self) -> Option<&'static str> {
         let given = [
