@@ -107,7 +107,8 @@ mod tests {
     fn errors_end_as_documented() {
         let exit = |error: masktas_search::Error| Failure::from(error).exit;
         assert_eq!(exit(masktas_search::Error::Interrupted), Exit::Interrupted);
-        let unknown = masktas_search::Error::UnknownName { what: "space", name: "x".into(), hint: "y".into() };
+        let unknown =
+            masktas_search::Error::UnknownName { what: "space", name: "x".into(), hint: "y".into() };
         assert_eq!(exit(unknown), Exit::Usage);
         let device = masktas_devices::device("pi5").expect_err("only the host is there");
         assert_eq!(exit(masktas_search::Error::Devices(device)), Exit::Usage);

@@ -53,7 +53,8 @@ impl Phase {
 
     fn line(&self) -> String {
         let percent = 100 * self.done / self.total.max(1);
-        let mut line = format!("{}: {}/{} {}, {percent} %", self.name, self.done, self.total, plural(&self.unit));
+        let mut line =
+            format!("{}: {}/{} {}, {percent} %", self.name, self.done, self.total, plural(&self.unit));
         match self.left().filter(|_| self.done < self.total) {
             Some(left) => line.push_str(&format!(", about {} left", seconds(left))),
             None => line.push_str(&format!(", {}", seconds(self.began.elapsed().as_secs_f64()))),
@@ -245,7 +246,11 @@ mod tests {
         };
         let left = phase.left().expect("ten were done");
         assert!((40.0..41.0).contains(&left), "{left}");
-        assert!(phase.line().starts_with("search: 60/100 trials, 60 %, about 40 s left  best"), "{}", phase.line());
+        assert!(
+            phase.line().starts_with("search: 60/100 trials, 60 %, about 40 s left  best"),
+            "{}",
+            phase.line()
+        );
         phase.first = None;
         assert_eq!(phase.left(), None);
     }

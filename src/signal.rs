@@ -15,7 +15,8 @@ pub fn watch() -> Arc<AtomicBool> {
             std::process::exit(Exit::Interrupted as i32);
         }
         // Written at once and unlocked: whoever holds standard error may be what is being stopped.
-        let _ = std::io::stderr().write_all(b"\nstopping after this step, and saving; Ctrl-C again ends at once\n");
+        let _ = std::io::stderr()
+            .write_all(b"\nstopping after this step, and saving; Ctrl-C again ends at once\n");
     });
     if let Err(error) = watching {
         tracing::warn!("Ctrl-C cannot be caught ({error}); it ends the program at once");

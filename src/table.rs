@@ -40,7 +40,8 @@ impl Table {
     /// The table as lines, each with an end.
     pub fn show(&self, style: Style) -> String {
         let width = |column: usize| {
-            let cells = self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
+            let cells =
+                self.rows.iter().filter_map(|row| row.get(column)).map(|cell| cell.text.chars().count());
             cells.chain(self.head.get(column).map(|text| text.chars().count())).max().unwrap_or(0)
         };
         let widths: Vec<usize> = (0..self.head.len()).map(width).collect();
@@ -66,7 +67,8 @@ impl Table {
 
     fn is_numeric(&self, column: usize) -> bool {
         let digit = |cell: &Cell| {
-            cell.text == "-" || cell.text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
+            cell.text == "-"
+                || cell.text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '+' | '-' | '.'))
         };
         !self.rows.is_empty() && self.rows.iter().filter_map(|row| row.get(column)).all(digit)
     }

@@ -78,7 +78,9 @@ fn every_command_of_the_pages_works() {
     let probe: serde_json::Value = serde_json::from_slice(&probe.stdout).expect("JSON");
     let missing = |engine: &str| {
         let rows = probe["engines"].as_array().expect("engines");
-        rows.iter().find(|row| row["engine"] == engine).and_then(|row| row["missing"].as_str().map(str::to_owned))
+        rows.iter()
+            .find(|row| row["engine"] == engine)
+            .and_then(|row| row["missing"].as_str().map(str::to_owned))
     };
     if let Some(why) = missing("ort") {
         println!("skipped: {why}");
@@ -153,7 +155,8 @@ fn every_command_has_help() {
 /// The README's table names every command there is, but for those that only print about the program.
 #[test]
 fn the_readme_names_every_command() {
-    let readme = std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README");
+    let readme =
+        std::fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).expect("README");
     let folder = tempfile::tempdir().expect("a folder");
     let help = masktas(folder.path(), &["--help"]);
     let help = String::from_utf8_lossy(&help.stdout).into_owned();

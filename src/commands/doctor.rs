@@ -47,12 +47,8 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
 /// Where resized images are kept.
 fn cache() -> Check {
     let (name, fix) = ("image cache", "set MASKTAS_CACHE or XDG_CACHE_HOME to a folder that can be written");
-    let bad = |detail: String| Check {
-        name: name.into(),
-        status: Status::Fail,
-        detail,
-        fix: Some(fix.into()),
-    };
+    let bad =
+        |detail: String| Check { name: name.into(), status: Status::Fail, detail, fix: Some(fix.into()) };
     let folder = match images::cache_folder() {
         Ok(folder) => folder,
         Err(error) => return bad(error.to_string()),

@@ -32,7 +32,8 @@ pub fn run(options: &Options) -> Outcome {
         return Err(Failure::failed(format!("{} is there already; --force replaces it", path.display())));
     }
     std::fs::create_dir_all(&options.folder).map_err(|error| Failure::io(&options.folder, error))?;
-    std::fs::write(&path, format!("{HEAD}{}", commented(DEFAULT))).map_err(|error| Failure::io(&path, error))?;
+    std::fs::write(&path, format!("{HEAD}{}", commented(DEFAULT)))
+        .map_err(|error| Failure::io(&path, error))?;
     let text = format!("wrote {}\nnext: edit it, then masktas search --dry-run\n", path.display());
     Ok(Answer::new(text, json!({ "file": path })))
 }

@@ -52,7 +52,8 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     let folder = setup.out.display().to_string();
     let found = match pipeline::profile(&setup, &mut console.reporter) {
         Err(Error::Interrupted) => {
-            let text = format!("interrupted; what was timed is kept, go on with: masktas profile --resume {folder}");
+            let text =
+                format!("interrupted; what was timed is kept, go on with: masktas profile --resume {folder}");
             return Err(Failure { exit: Exit::Interrupted, error: text.into() });
         }
         other => other?,
@@ -63,7 +64,8 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
 }
 
 fn text(found: &Profiled, console: &Console) -> String {
-    let mut table = Table::new(&["engine", "subnets", "held-out error", "within 10 %", "in 90 % interval", "held out"]);
+    let mut table =
+        Table::new(&["engine", "subnets", "held-out error", "within 10 %", "in 90 % interval", "held out"]);
     for report in &found.reports {
         let held_out = &report.held_out;
         table.row(vec![

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::{
-    Bench, Engine, EngineOptions, Golden, LoadOptions, Measurement, Parity, Protocol, Subject, Tensors, engine,
-    engines, parity,
+    Bench, Engine, EngineOptions, Golden, LoadOptions, Measurement, Parity, Protocol, Subject, Tensors,
+    engine, engines, parity,
 };
 use masktas_export::package;
 use masktas_runtime::tolerance::relative_difference;
@@ -119,7 +119,8 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
     let length = std::fs::metadata(path).map_err(|error| Failure::io(path, error))?.len();
     if length > MODEL_MAX {
-        let text = format!("{} has {length} bytes, at most {MODEL_MAX} are read; is it a model?", path.display());
+        let text =
+            format!("{} has {length} bytes, at most {MODEL_MAX} are read; is it a model?", path.display());
         return Err(Failure::failed(text));
     }
     std::fs::read(path).map_err(|error| Failure::io(path, error))

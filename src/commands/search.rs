@@ -7,9 +7,9 @@ use masktas_devices::device;
 use masktas_search::budget::{Limit, SearchBudget};
 use masktas_search::pipeline::{self, Setup};
 use masktas_search::recipe::Recipe;
+use masktas_search::report::axis;
 use masktas_search::run::Run;
 use masktas_search::space::{Space as _, VitSpace};
-use masktas_search::report::axis;
 use masktas_search::{Error, report};
 use serde_json::{Value, json};
 
@@ -58,7 +58,9 @@ pub struct Options {
 
 impl Options {
     fn overrides(&self) -> Vec<String> {
-        let text = |key: &str, value: &Option<String>| value.as_ref().map(|value| format!("{key}={}", quoted(value)));
+        let text = |key: &str, value: &Option<String>| {
+            value.as_ref().map(|value| format!("{key}={}", quoted(value)))
+        };
         [
             text("latency.target", &self.target),
             text("budget.latency", &self.latency),
@@ -121,7 +123,11 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     }
     text.push_str(&format!("models: {}\n", run.models().display()));
     text.push_str(&format!("report: {}\n", page.display()));
-    let next = if failed { "masktas doctor".to_owned() } else { format!("masktas export {} --pick knee", folder.display()) };
+    let next = if failed {
+        "masktas doctor".to_owned()
+    } else {
+        format!("masktas export {} --pick knee", folder.display())
+    };
     text.push_str(&format!("next:   {next}\n"));
     let mut json = serde_json::to_value(&found).unwrap_or(Value::Null);
     if let Value::Object(keys) = &mut json {

@@ -40,8 +40,17 @@ pub fn parity(parity: &Parity, style: Style) -> String {
 
 /// Timings, engine by engine.
 pub fn timings(timings: &[&Measurement], style: Style) -> String {
-    let mut table =
-        Table::new(&["engine", "median ms", "p90", "p99", "MAD", "runs", "load ms", "first ms", "steadiness"]);
+    let mut table = Table::new(&[
+        "engine",
+        "median ms",
+        "p90",
+        "p99",
+        "MAD",
+        "runs",
+        "load ms",
+        "first ms",
+        "steadiness",
+    ]);
     let mut notes = String::new();
     for timing in timings {
         let paint = if timing.verdict == Steadiness::Steady { Paint::Good } else { Paint::Warn };
@@ -96,16 +105,15 @@ pub fn front(front: &[Candidate], axis: Kind, knee: Option<usize>, style: Style)
 
 /// Members of the front that were made into files, checked and measured again.
 pub fn finalists(finalists: &[Finalist], style: Style) -> String {
-    let engines: Vec<&str> =
-        finalists.iter().flat_map(|one| one.parity.rows.iter().map(|row| row.engine.as_str())).fold(
-            Vec::new(),
-            |mut names, name| {
-                if !names.contains(&name) {
-                    names.push(name);
-                }
-                names
-            },
-        );
+    let engines: Vec<&str> = finalists
+        .iter()
+        .flat_map(|one| one.parity.rows.iter().map(|row| row.engine.as_str()))
+        .fold(Vec::new(), |mut names, name| {
+            if !names.contains(&name) {
+                names.push(name);
+            }
+            names
+        });
     let measured: Vec<&str> = finalists
         .first()
         .map(|one| one.measured.iter().map(|measured| measured.engine.as_str()).collect())
@@ -116,9 +124,10 @@ pub fn finalists(finalists: &[Finalist], style: Style) -> String {
     head.push("id".to_owned());
     let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
     for one in finalists {
-        let predicted = one.predicted.as_ref().map_or("-".to_owned(), |p| {
-            format!("{:.3} ({:.3} to {:.3})", p.ms, p.low, p.high)
-        });
+        let predicted = one
+            .predicted
+            .as_ref()
+            .map_or("-".to_owned(), |p| format!("{:.3} ({:.3} to {:.3})", p.ms, p.low, p.high));
         let mut row: Vec<Cell> = vec![format!("{:.4}", one.candidate.score).into(), predicted.into()];
         row.extend(measured.iter().map(|engine| {
             let found = one.measured.iter().find(|measured| measured.engine == *engine);

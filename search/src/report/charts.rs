@@ -1,7 +1,7 @@
 //! The charts of a report.
 
 use super::data::{Curve, LatencySection, ReportData};
-use super::plot::{Plot, range};
+use super::plot::{HALF, Plot, WIDE, range};
 
 /// Score against cost: every trial, the front as a line, the picks by name.
 pub fn front(data: &ReportData) -> String {
@@ -12,10 +12,10 @@ pub fn front(data: &ReportData) -> String {
     let limit = near.clone().next();
     let x = range(data.trials.iter().map(|trial| trial.cost).chain(near));
     let y = range(data.trials.iter().map(|trial| trial.score));
-    let mut plot = Plot::new("Score against cost of every scored architecture", 380.0, x, y);
+    let mut plot = Plot::new("Score against cost of every scored architecture", WIDE, x, y);
     if let Some(limit) = limit {
         plot.line(&[(limit, y[0]), (limit, y[1])], "limit");
-        plot.word(limit, y[1], "note", "budget");
+        plot.word(limit, y[1], false, "budget");
     }
     for trial in data.trials.iter().filter(|trial| !trial.on_front) {
         let text = format!("{}\nscore {:.4}, cost {:.4}", trial.id, trial.score, trial.cost);
@@ -36,7 +36,8 @@ pub fn front(data: &ReportData) -> String {
         plot.dot(member.cost, member.score, radius, "member", &text);
     }
     for member in data.front.iter().filter(|member| !member.mark.is_empty()) {
-        plot.word(member.cost, member.score, "note", &member.mark);
+        // The front climbs from its first member, so there is room below that one.
+        plot.word(member.cost, member.score, member.mark == "fastest", &member.mark);
     }
     plot.finish(&data.cost_name, "score (higher is better)")
 }
@@ -51,7 +52,7 @@ pub fn components(data: &ReportData) -> Option<String> {
     let all = || references.iter().chain(&trials);
     let mut plot = Plot::new(
         "Components of the score",
-        320.0,
+        WIDE,
         range(all().map(|point| point.0)),
         range(all().map(|point| point.1)),
     );
@@ -75,10 +76,17 @@ pub fn components(data: &ReportData) -> Option<String> {
 pub fn predicted(section: &LatencySection) -> String {
     let all = || section.fitted.iter().chain(&section.fresh);
     let span = range(all().flat_map(|(_, measured, predicted)| [*measured, *predicted]));
-    let mut plot = Plot::new("Predicted against measured latency", 380.0, span, span);
+    let mut plot = Plot::new("Predicted against measured latency", HALF, span, span);
     let [low, high] = plot.span();
     // The band's outline, cut off at the frame.
-    let band = [(low, low), (low / 0.9, low), (high, high * 0.9), (high, high), (high / 1.1, high), (low, low * 1.1)];
+    let band = [
+        (low, low),
+        (low / 0.9, low),
+        (high, high * 0.9),
+        (high, high),
+        (high / 1.1, high),
+        (low, low * 1.1),
+    ];
     let inside = |(x, y): (f64, f64)| (x.clamp(low, high), y.clamp(low, high));
     plot.area(&band.map(inside), "band");
     plot.line(&[(low, low), (high, high)], "ideal");
@@ -97,7 +105,7 @@ pub fn residuals(section: &LatencySection) -> String {
     let all = || section.fitted.iter().chain(&section.fresh);
     let x = range(all().map(|(_, measured, _)| *measured));
     let y = range(all().map(|(_, measured, predicted)| percent(*measured, *predicted)).chain([-12.0, 12.0]));
-    let mut plot = Plot::new("Errors of the predicted latency in percent", 220.0, x, y);
+    let mut plot = Plot::new("Errors of the predicted latency in percent", HALF, x, y);
     let [left, right] = plot.span();
     plot.area(&[(left, -10.0), (right, -10.0), (right, 10.0), (left, 10.0)], "band");
     plot.line(&[(left, 0.0), (right, 0.0)], "ideal");
@@ -122,11 +130,17 @@ pub fn curve(curve: &Curve) -> String {
     let points = || curve.lines.iter().flat_map(|line| line.points.iter());
     let x = range(points().map(|point| point.0));
     let y = range(points().map(|point| point.1));
-    let mut plot = Plot::new(&format!("Training of the {}", curve.name), 300.0, x, y);
+    let mut plot = Plot::new(&format!("Training of the {}", curve.name), HALF, x, y);
     for (at, line) in curve.lines.iter().enumerate() {
         plot.line(&line.points, &format!("term term{}", at % 6));
         if let Some((step, value)) = line.points.last() {
-            plot.dot(*step, *value, 3.0, &format!("end term{}", at % 6), &format!("{}: {value:.4}", line.name));
+            plot.dot(
+                *step,
+                *value,
+                3.0,
+                &format!("end term{}", at % 6),
+                &format!("{}: {value:.4}", line.name),
+            );
         }
     }
     plot.finish("step", "loss term")

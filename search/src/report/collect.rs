@@ -52,7 +52,10 @@ pub fn collect(run: &Run) -> Result<ReportData> {
     let on_front = |id: &str| front.iter().any(|member| member.id == id);
 
     let mut data = ReportData {
-        title: run.folder().file_name().map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()),
+        title: run
+            .folder()
+            .file_name()
+            .map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()),
         version: manifest.version.clone(),
         summary: Vec::new(),
         notices: Vec::new(),
@@ -147,7 +150,8 @@ fn finalist_row(one: &Finalist, mark: String) -> FinalistRow {
         steady: m.verdict == Steadiness::Steady,
         notes: m.notes.clone(),
     });
-    let file = one.files.model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+    let file =
+        one.files.model.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
     FinalistRow {
         id: one.candidate.id.clone(),
         mark,
@@ -210,7 +214,8 @@ fn latency(run: &Run, finalists: &[Finalist]) -> Result<Vec<LatencySection>> {
                 m.protocol
             )
         });
-        let noisy = rows.iter().filter_map(Row::measurement).filter(|m| m.verdict == Steadiness::Noisy).count();
+        let noisy =
+            rows.iter().filter_map(Row::measurement).filter(|m| m.verdict == Steadiness::Noisy).count();
         let failed = rows.iter().filter(|row| matches!(row.outcome, Outcome::Failed(_))).count();
         // Predictions of finalists are those of the first engine.
         let fresh = finalists.iter().filter(|_| at == 0).filter_map(|one| {
@@ -259,7 +264,7 @@ fn search_facts(
     let mut facts = vec![fact("recipe", recipe.recipe.clone()), fact("space", recipe.space.name.clone())];
     if let Some(summary) = summary {
         let Summary { images, train, val, test, .. } = summary;
-        facts.push(fact("images", format!("{} ({})", summary.origin, summary.kind)));
+        facts.push(fact("images", format!("{} ({})", source(summary), summary.kind)));
         facts.push(fact("identity", summary.source_sha.clone()));
         facts.push(fact("split", format!("{images} images: {train} train, {val} score, {test} test")));
         facts.push(fact("skipped files", summary.skipped.len().to_string()));
@@ -286,7 +291,10 @@ fn search_facts(
         sorted.sort_by(f64::total_cmp);
         let median = sorted.get(sorted.len() / 2).copied().unwrap_or(0.0);
         let sum: f64 = seconds.iter().sum();
-        facts.push(fact("scoring", format!("{} architectures in {sum:.0} s, median {median:.3} s", seconds.len())));
+        facts.push(fact(
+            "scoring",
+            format!("{} architectures in {sum:.0} s, median {median:.3} s", seconds.len()),
+        ));
     }
     let overrides = &run.manifest().overrides;
     if !overrides.is_empty() {
@@ -348,7 +356,8 @@ fn notices(run: &Run, data: &ReportData, teacher: Option<&(String, Labels)>) -> 
         Some(Labels::None) | None => {}
     }
     if !run.is_done(Phase::Finalists)? {
-        notices.push(notice("warn", "This search is not finished; the report shows what there is.".to_owned()));
+        notices
+            .push(notice("warn", "This search is not finished; the report shows what there is.".to_owned()));
     }
     let noisy: usize = data.latency.iter().map(|section| section.noisy).sum();
     if noisy > 0 {
@@ -357,6 +366,25 @@ fn notices(run: &Run, data: &ReportData, teacher: Option<&(String, Labels)>) -> 
         notices.push(notice("warn", text));
     }
     Ok(notices)
+}
+
+/// Where the images came from.
+fn source(summary: &Summary) -> String {
+    match summary.kind.as_str() {
+        "embedded" => "the photographs that come with masktas".to_owned(),
+        _ => summary.origin.clone(),
+    }
+}
+
+/// A number of architectures: small ones as they are, large ones in words of thousands.
+fn many(count: u128) -> String {
+    let scales = [(1e12, "million million"), (1e9, "thousand million"), (1e6, "million")];
+    let value = count as f64;
+    match scales.iter().find(|(scale, _)| value >= *scale) {
+        Some((scale, word)) if value < 1e15 => format!("{:.0} {word}", value / scale),
+        Some(_) => format!("{value:.1e}"),
+        None => count.to_string(),
+    }
 }
 
 /// What happened, for somebody who did not watch.
@@ -372,15 +400,19 @@ fn story(
     let mut story = Vec::new();
     let images = summary.map_or_else(String::new, |summary| {
         format!(
-            " A supernet learned from {} unlabelled images of {}; {} others rated the candidates; {} were kept aside for the end.",
-            summary.train, summary.origin, summary.val, summary.test
+            " A supernet learned from {} unlabelled images ({}); {} others rated the candidates; {} were kept aside for \
+             the end.",
+            summary.train,
+            source(summary),
+            summary.val,
+            summary.test
         )
     });
     story.push(format!(
-        "{} of {:.2e} architectures of the space {} were scored without labels.{images}",
+        "{} of the {} architectures of the space {} were scored without labels.{images}",
         data.trials.len(),
-        space.count() as f64,
-        recipe.space.name
+        many(space.count()),
+        space.name()
     ));
     let budget: Vec<String> = limits.iter().map(|limit| limit.kind.show(limit.most)).collect();
     if budget.is_empty() {
@@ -401,8 +433,10 @@ fn story(
     }
     let knee = data.front.iter().find(|member| member.mark.contains("knee"));
     if let Some(knee) = knee {
-        let measured = data.finalists.iter().find(|one| one.id == knee.id).and_then(|one| one.measured.first());
-        let measured = measured.map_or_else(String::new, |m| format!(", measured {:.3} ms in {}", m.ms, m.engine));
+        let measured =
+            data.finalists.iter().find(|one| one.id == knee.id).and_then(|one| one.measured.first());
+        let measured =
+            measured.map_or_else(String::new, |m| format!(", measured {:.3} ms in {}", m.ms, m.engine));
         story.push(format!(
             "{} architectures are on the front. Its knee, {}, scores {:.3} at {}{measured}.",
             data.front.len(),
@@ -436,7 +470,10 @@ fn next(run: &Run, data: &ReportData) -> Result<Vec<Step>> {
     let mut steps = vec![step("write the knee as ONNX", format!("masktas export {folder} --pick knee"))];
     if let Some(one) = data.finalists.first() {
         let model = run.models().join(&one.file);
-        steps.push(step("run a finalist on a photograph", format!("masktas run {} photo.jpg", model.display())));
+        steps.push(step(
+            "run a finalist on a photograph",
+            format!("masktas run {} photo.jpg", model.display()),
+        ));
     }
     steps.push(step("judge the features, with labels", format!("masktas evaluate {folder}")));
     steps.push(step("train a classifier, with labels", format!("masktas finetune {folder} --pick knee")));

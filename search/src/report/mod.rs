@@ -78,8 +78,11 @@ pub fn render(data: &ReportData) -> Result<String> {
             }
         })
         .collect();
-    let curves: Vec<_> =
-        data.curves.iter().map(|curve| context! { name => curve.name.as_str(), chart => charts::curve(curve) }).collect();
+    let curves: Vec<_> = data
+        .curves
+        .iter()
+        .map(|curve| context! { name => curve.name.as_str(), chart => charts::curve(curve) })
+        .collect();
     let drawings: Vec<_> = data
         .finalists
         .iter()

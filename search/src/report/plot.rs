@@ -3,8 +3,10 @@
 
 use std::fmt::Write as _;
 
-/// Width of a chart in its own units.
-pub const WIDTH: f64 = 640.0;
+/// Width and height of a chart that has the page's width, in its own units.
+pub const WIDE: [f64; 2] = [900.0, 400.0];
+/// The same of one of two charts side by side.
+pub const HALF: [f64; 2] = [500.0, 330.0];
 const LEFT: f64 = 64.0;
 const RIGHT: f64 = 16.0;
 const TOP: f64 = 16.0;
@@ -12,6 +14,7 @@ const BOTTOM: f64 = 44.0;
 
 /// A chart under construction.
 pub struct Plot {
+    width: f64,
     height: f64,
     x: [f64; 2],
     y: [f64; 2],
@@ -21,12 +24,12 @@ pub struct Plot {
 
 impl Plot {
     /// A chart whose axes span at least `x` and `y`; `title` is read to those who cannot see it.
-    pub fn new(title: &str, height: f64, x: [f64; 2], y: [f64; 2]) -> Plot {
-        Plot { height, x: room(x), y: room(y), body: String::new(), title: title.to_owned() }
+    pub fn new(title: &str, [width, height]: [f64; 2], x: [f64; 2], y: [f64; 2]) -> Plot {
+        Plot { width, height, x: room(x), y: room(y), body: String::new(), title: title.to_owned() }
     }
 
     fn px(&self, x: f64) -> f64 {
-        LEFT + (x - self.x[0]) / (self.x[1] - self.x[0]) * (WIDTH - LEFT - RIGHT)
+        LEFT + (x - self.x[0]) / (self.x[1] - self.x[0]) * (self.width - LEFT - RIGHT)
     }
 
     fn py(&self, y: f64) -> f64 {
@@ -73,14 +76,14 @@ impl Plot {
         self.put(format_args!("<polygon class=\"{class}\" points=\"{}\"/>", list.trim_end()));
     }
 
-    /// A word beside a point; it turns to the left near the right edge.
-    pub fn word(&mut self, x: f64, y: f64, class: &str, text: &str) {
-        let (x, y) = (self.px(x), self.py(y) - 9.0);
-        let anchor = if x > WIDTH - 90.0 { "end" } else { "start" };
+    /// A word above a point, or below it; it turns to the left near the right edge.
+    pub fn word(&mut self, x: f64, y: f64, below: bool, text: &str) {
+        let (x, y) = (self.px(x), self.py(y) + if below { 19.0 } else { -10.0 });
+        let anchor = if x > self.width - 110.0 { "end" } else { "start" };
         let y = y.max(TOP + 4.0);
         let text = escape(text);
         self.put(format_args!(
-            "<text class=\"{class}\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
+            "<text class=\"note\" x=\"{x:.1}\" y=\"{y:.1}\" text-anchor=\"{anchor}\">{text}</text>"
         ));
     }
 
@@ -90,23 +93,39 @@ impl Plot {
 
     /// The chart with axes, ticks and their names.
     pub fn finish(self, x_name: &str, y_name: &str) -> String {
-        let (height, title) = (self.height, escape(&self.title));
+        let (width, height, title) = (self.width, self.height, escape(&self.title));
         let mut axes = String::new();
-        let (left, right, base) = (LEFT, WIDTH - RIGHT, self.height - BOTTOM);
+        let (left, right, base) = (LEFT, width - RIGHT, height - BOTTOM);
         for value in ticks(self.y) {
             let y = self.py(value);
-            let _ = writeln!(axes, "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>");
+            let _ = writeln!(
+                axes,
+                "<line class=\"grid\" x1=\"{left}\" x2=\"{right}\" y1=\"{y:.1}\" y2=\"{y:.1}\"/>"
+            );
             let (x, y) = (left - 8.0, y + 4.0);
-            let _ = writeln!(axes, "<text class=\"tick\" x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>", tick(value, self.y));
+            let _ = writeln!(
+                axes,
+                "<text class=\"tick\" x=\"{x}\" y=\"{y:.1}\" text-anchor=\"end\">{}</text>",
+                tick(value, self.y)
+            );
         }
         for value in ticks(self.x) {
             let x = self.px(value);
             let y = base + 18.0;
-            let _ = writeln!(axes, "<text class=\"tick\" x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{}</text>", tick(value, self.x));
+            let _ = writeln!(
+                axes,
+                "<text class=\"tick\" x=\"{x:.1}\" y=\"{y}\" text-anchor=\"middle\">{}</text>",
+                tick(value, self.x)
+            );
         }
-        let _ = writeln!(axes, "<line class=\"axis\" x1=\"{left}\" x2=\"{right}\" y1=\"{base}\" y2=\"{base}\"/>");
+        let _ =
+            writeln!(axes, "<line class=\"axis\" x1=\"{left}\" x2=\"{right}\" y1=\"{base}\" y2=\"{base}\"/>");
         let (middle, low) = ((left + right) / 2.0, height - 6.0);
-        let _ = writeln!(axes, "<text class=\"name\" x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">{}</text>", escape(x_name));
+        let _ = writeln!(
+            axes,
+            "<text class=\"name\" x=\"{middle}\" y=\"{low}\" text-anchor=\"middle\">{}</text>",
+            escape(x_name)
+        );
         let half = (TOP + base) / 2.0;
         let _ = writeln!(
             axes,
@@ -114,7 +133,7 @@ impl Plot {
             escape(y_name)
         );
         format!(
-            "<svg viewBox=\"0 0 {WIDTH} {height}\" role=\"img\" aria-label=\"{title}\" xmlns=\"http://www.w3.org/2000/svg\">\n{axes}{}</svg>",
+            "<svg viewBox=\"0 0 {width} {height}\" role=\"img\" aria-label=\"{title}\" xmlns=\"http://www.w3.org/2000/svg\">\n{axes}{}</svg>",
             self.body
         )
     }
@@ -131,9 +150,9 @@ fn room([low, high]: [f64; 2]) -> [f64; 2] {
 
 /// The range of some values; empty gives an inverted range, which [`Plot::new`] mends.
 pub fn range(values: impl Iterator<Item = f64>) -> [f64; 2] {
-    values.filter(|value| value.is_finite()).fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], value| {
-        [low.min(value), high.max(value)]
-    })
+    values
+        .filter(|value| value.is_finite())
+        .fold([f64::INFINITY, f64::NEG_INFINITY], |[low, high], value| [low.min(value), high.max(value)])
 }
 
 /// Steps of 1, 2 or 5 times a power of ten: four to eight round values in the range.
@@ -203,7 +222,7 @@ mod tests {
 
     #[test]
     fn empty_and_hostile_data_draw() {
-        let mut plot = Plot::new("a & <b>", 300.0, range(std::iter::empty()), [f64::NAN, 1.0]);
+        let mut plot = Plot::new("a & <b>", HALF, range(std::iter::empty()), [f64::NAN, 1.0]);
         plot.dot(f64::NAN, 0.5, 3.0, "x", "never");
         plot.dot(0.5, 0.5, 3.0, "x", "\u{1}<script>");
         plot.line(&[(0.0, 0.0), (0.1, f64::INFINITY), (0.2, 0.2)], "y");

@@ -22,9 +22,16 @@ fn sample() -> ReportData {
         cost,
         parameters: 1_234_567,
         flops: 88_000_000,
-        components: vec![component("relation", score * 0.9, true), component("reconstruction", 1.0 - score, false)],
+        components: vec![
+            component("relation", score * 0.9, true),
+            component("reconstruction", 1.0 - score, false),
+        ],
     };
-    let front = vec![member("a-1", "fastest", 0.31, 0.9), member("b-2", "knee", 0.7, 1.2), member("c-3", "best", 0.84, 2.4)];
+    let front = vec![
+        member("a-1", "fastest", 0.31, 0.9),
+        member("b-2", "knee", 0.7, 1.2),
+        member("c-3", "best", 0.84, 2.4),
+    ];
     let mut trials: Vec<TrialPoint> = front
         .iter()
         .map(|one| TrialPoint {
@@ -38,7 +45,13 @@ fn sample() -> ReportData {
     trials.extend((0..60).map(|at| {
         let at = f64::from(at);
         let (score, cost) = (0.2 + 0.5 * (at * 0.37).sin().abs() * (at / 60.0), 1.0 + at / 40.0);
-        TrialPoint { id: format!("t{at}"), score, cost, components: vec![score, 1.0 - score], on_front: false }
+        TrialPoint {
+            id: format!("t{at}"),
+            score,
+            cost,
+            components: vec![score, 1.0 - score],
+            on_front: false,
+        }
     }));
     let parity = |engine: &str, difference: Option<f64>, verdict: &str| ParityRow {
         engine: engine.into(),
@@ -95,7 +108,11 @@ fn sample() -> ReportData {
             predicted: Some([1.2, 1.1, 1.3]),
             extrapolated: false,
             measured: vec![measured("ort", 1.24, true), measured("tract", 1.9, false)],
-            parity: vec![parity("ort", Some(2.1e-7), "pass"), parity("tract", Some(4e-5), "warn"), parity("wgpu", None, "fail")],
+            parity: vec![
+                parity("ort", Some(2.1e-7), "pass"),
+                parity("tract", Some(4e-5), "warn"),
+                parity("wgpu", None, "fail"),
+            ],
             verdict: "fail".into(),
         }],
         engines: vec!["ort".into(), "tract".into(), "wgpu".into()],
@@ -114,7 +131,10 @@ fn sample() -> ReportData {
         machine: vec![Fact { name: "processor".into(), value: "a \"fast\" one".into() }],
         skipped: vec![Fact { name: "bad/<x>.jpg".into(), value: "is empty (0 bytes)".into() }],
         recipe: "seed = 0\n".into(),
-        next: vec![Step { what: "write the knee as ONNX".into(), command: "masktas export runs/1 --pick knee".into() }],
+        next: vec![Step {
+            what: "write the knee as ONNX".into(),
+            command: "masktas export runs/1 --pick knee".into(),
+        }],
         front,
         trials,
     }
@@ -175,7 +195,10 @@ fn a_full_page_is_well_formed_and_shows_everything() {
     assert_eq!(well_formed(&page), Ok(()));
     let sections: Vec<&str> =
         page.split("<section id=\"").skip(1).filter_map(|part| part.split('"').next()).collect();
-    assert_eq!(sections, ["summary", "front", "finalists", "latency", "score", "training", "provenance", "next"]);
+    assert_eq!(
+        sections,
+        ["summary", "front", "finalists", "latency", "score", "training", "provenance", "next"]
+    );
     // Front, finalist, scatter, residuals, components, two curves.
     assert_eq!(page.matches("<svg").count(), 7);
     for part in [
@@ -189,7 +212,7 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         "bad/&lt;x&gt;.jpg",
         "masktas export runs/1 --pick knee",
         "p95 is 1.62 times the median",
-        "2.1e-7",
+        "2.1e-07",
     ] {
         assert!(page.contains(part), "{part} is missing");
     }

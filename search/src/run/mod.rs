@@ -63,16 +63,17 @@ impl Run {
     /// the disk refuses.
     pub fn create(folder: &Path, manifest: Manifest) -> Result<Self> {
         std::fs::create_dir_all(folder).at(folder)?;
+        // Asked by name: a run holds other files too, and a listing has no order.
+        if folder.join("run.toml").exists() {
+            return Err(Error::NotARun {
+                path: folder.to_owned(),
+                problem: "there is a run already".to_owned(),
+                next: "continue it with --resume, or choose another folder".to_owned(),
+            });
+        }
         for entry in std::fs::read_dir(folder).at(folder)? {
             let name = entry.at(folder)?.file_name();
             let name = name.to_string_lossy();
-            if name == "run.toml" {
-                return Err(Error::NotARun {
-                    path: folder.to_owned(),
-                    problem: "there is a run already".to_owned(),
-                    next: "continue it with --resume, or choose another folder".to_owned(),
-                });
-            }
             // What a process leaves that was killed before its run began.
             if name != "run.lock" && !name.starts_with("run.toml.") {
                 return Err(Error::NotARun {
