@@ -1,0 +1,145 @@
+//! The step that is timed: the default recipe's supernet, objective and optimiser on a fixed batch.
+
+use std::error::Error;
+use std::sync::Arc;
+
+use masktas_export::{VitArch, VitBlock, Weights};
+use masktas_runtime::Tensor;
+use masktas_search::collective::Solo;
+use masktas_search::objective::TermWeights;
+use masktas_search::objective::masked_distillation::MaskedDistillation;
+use masktas_search::pipeline;
+use masktas_search::rand::{Draw, stream};
+use masktas_search::recipe::{Labels, Recipe};
+use masktas_search::space::{Space, VitSpace};
+use masktas_search::supernet::extract::Network;
+use masktas_search::supernet::{DecoderShape, Mask, Supernet};
+use masktas_search::teacher::frozen::Frozen;
+use masktas_search::train::{AdamWConfig, Lanes, Trainer};
+use serde_json::{Value, json};
+
+use crate::flops::{self, Patches};
+
+/// Images per step.
+pub const BATCH: usize = 64;
+/// Small and constant: what is timed does not depend on it, and losses stay comparable with PyTorch's.
+const RATE: f64 = 1e-4;
+
+/// A trainer with the batch, the masks and the sandwich of three subnets it is asked to train.
+pub struct Step {
+    trainer: Trainer,
+    recipe: Recipe,
+    pixels: Vec<f32>,
+    masks: Vec<Mask>,
+    subnets: Vec<VitArch>,
+    teacher: VitArch,
+    start: Weights,
+}
+
+impl Step {
+    /// The step on `lanes` lanes, of `vit-micro` with freshly drawn weights, the teacher's too.
+    pub fn new(lanes: usize) -> Result<Self, Box<dyn Error>> {
+        let recipe = Recipe::load(None, None, &[])?;
+        let space = VitSpace::load("vit-micro")?;
+        let device = pipeline::device("flex")?;
+        let random = space.vit(&space.sample(&mut stream(0, "bench/subnet", 0)));
+        let subnets = vec![space.largest_arch(), space.smallest_arch(), random];
+        let largest = &subnets[0];
+        let teacher = teacher_arch(&recipe, largest);
+        let (settings, loss) = (&recipe.supernet, &recipe.objective);
+
+        let mut rng = stream(0, "bench/pixels", 0);
+        let pixels: Vec<f32> =
+            (0..BATCH * 3 * largest.image * largest.image).map(|_| rng.normal() as f32).collect();
+        let mut draw = || Mask::draw(&mut rng, largest.patches(), settings.mask_ratio);
+        let masks: Vec<Mask> = (0..BATCH).map(|_| draw()).collect();
+
+        let layers = &recipe.teacher.layers;
+        let supernet = Supernet::new(largest, decoder(&recipe), layers, teacher.embed, 1, &device);
+        let network = Network::new(&teacher, None, 2, &device);
+        let start = start(&supernet, &network, &pixels, &masks, largest)?;
+        let weights = TermWeights {
+            pixel: loss.pixel,
+            feature: loss.feature,
+            relation: loss.relation,
+            in_place: settings.in_place,
+        };
+        let objective = MaskedDistillation::new(weights, loss.temperature, loss.scale_steps as u64);
+        let config =
+            AdamWConfig { betas: settings.betas, weight_decay: settings.weight_decay, clip: settings.clip };
+        let trainer = Trainer::new(
+            supernet,
+            config,
+            Box::new(objective),
+            Some(Box::new(Frozen::new("mae", network, layers, Labels::None))),
+            Box::new(Solo),
+            Arc::new(Lanes::new(lanes)?),
+        );
+        Ok(Self { trainer, pixels, masks, subnets, teacher, recipe, start })
+    }
+
+    /// One optimiser step; the terms' means over the three subnets.
+    pub fn run(&mut self) -> masktas_search::Result<Vec<(&'static str, f64)>> {
+        self.trainer.step(&self.pixels, &self.masks, &self.subnets, RATE)
+    }
+
+    /// What another program needs to do the same step, weights apart.
+    pub fn describe(&self) -> Value {
+        let patches = Patches { seen: self.masks[0].seen.len(), masked: self.masks[0].masked.len() };
+        let taps = self.recipe.teacher.layers.len();
+        json!({
+            "version": env!("CARGO_PKG_VERSION"),
+            "batch": BATCH,
+            "rate": RATE,
+            "lanes": self.trainer.lanes().count(),
+            "flops_per_image": flops::step(&self.subnets, &self.teacher, taps, decoder(&self.recipe), patches),
+            "subnets": self.subnets,
+            "teacher": self.teacher,
+            "recipe": self.recipe,
+        })
+    }
+
+    /// First weights of supernet and teacher (`teacher.…`), `[in, out]`, with `pixels`, `seen` and `masked`.
+    pub fn start(&self) -> &Weights {
+        &self.start
+    }
+}
+
+fn decoder(recipe: &Recipe) -> DecoderShape {
+    let shape = &recipe.supernet.decoder;
+    DecoderShape { width: shape.embed, depth: shape.depth, heads: shape.heads }
+}
+
+fn teacher_arch(recipe: &Recipe, space: &VitArch) -> VitArch {
+    let teacher = &recipe.teacher;
+    let block = VitBlock { heads: teacher.heads, hidden: (teacher.embed as f64 * teacher.ratio) as usize };
+    VitArch {
+        embed: teacher.embed,
+        head_dim: teacher.embed / teacher.heads,
+        blocks: vec![block; teacher.depth],
+        ..space.clone()
+    }
+}
+
+fn start(
+    supernet: &Supernet,
+    teacher: &Network,
+    pixels: &[f32],
+    masks: &[Mask],
+    arch: &VitArch,
+) -> Result<Weights, Box<dyn Error>> {
+    let mut all = Weights::default();
+    for (prefix, params) in [("", &supernet.params), ("teacher.", &teacher.params)] {
+        for (name, shape, values) in params.to_host()? {
+            all.tensors.insert(format!("{prefix}{name}"), Tensor::f32(shape, values)?);
+        }
+    }
+    let places = |pick: fn(&Mask) -> &Vec<u32>| {
+        let values: Vec<f32> = masks.iter().flat_map(|mask| pick(mask)).map(|place| *place as f32).collect();
+        Tensor::f32([masks.len(), values.len() / masks.len()], values)
+    };
+    all.tensors.insert("pixels".into(), Tensor::f32([masks.len(), 3, arch.image, arch.image], pixels)?);
+    all.tensors.insert("seen".into(), places(|mask| &mask.seen)?);
+    all.tensors.insert("masked".into(), places(|mask| &mask.masked)?);
+    Ok(all)
+}
