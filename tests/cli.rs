@@ -95,7 +95,10 @@ fn every_command_of_the_pages_works() {
         assert!(!out.trim().is_empty(), "{line} printed nothing");
         done.insert(words[0].to_owned());
     }
-    for command in ["search", "front", "report", "export", "evaluate", "finetune", "data", "doctor"] {
+    let needed = [
+        "search", "front", "report", "export", "evaluate", "finetune", "teacher", "profile", "data", "doctor",
+    ];
+    for command in needed {
         assert!(done.contains(command), "no page shows masktas {command}");
     }
 

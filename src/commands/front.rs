@@ -25,11 +25,16 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let trials = run.trial_count()?;
     let axis = axis(&run)?;
     let bend = bend(&front);
-    let mut text = format!("{} of {trials} scored architectures are on the front\n\n", front.len());
-    text.push_str(&shown::front(&front, axis, bend, console.style));
-    if !front.is_empty() {
-        text.push_str(&format!("\nnext: masktas export {} --pick knee\n", options.run.display()));
-    }
+    let folder = options.run.display();
+    let text = if front.is_empty() {
+        format!("no architecture is scored yet\nnext: masktas search --resume {folder}\n")
+    } else {
+        format!(
+            "{} of {trials} scored architectures are on the front\n\n{}\nnext: masktas export {folder} --pick knee\n",
+            front.len(),
+            shown::front(&front, axis, bend, console.style)
+        )
+    };
     let json = json!({
         "run": options.run, "trials": trials, "axis": axis.key(),
         "front": serde_json::to_value(&front).unwrap_or(Value::Null),

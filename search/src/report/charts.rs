@@ -11,7 +11,9 @@ pub fn front(data: &ReportData) -> String {
     let near = limit.filter(|limit| *limit <= highest[1] + (highest[1] - highest[0]).max(0.1 * highest[1]));
     let limit = near.clone().next();
     let x = range(data.trials.iter().map(|trial| trial.cost).chain(near));
-    let y = range(data.trials.iter().map(|trial| trial.score));
+    let [low, high] = range(data.trials.iter().map(|trial| trial.score));
+    // Room for a word below the lowest member.
+    let y = [low - 0.06 * (high - low), high];
     let mut plot = Plot::new("Score against cost of every scored architecture", WIDE, x, y);
     if let Some(limit) = limit {
         plot.line(&[(limit, y[0]), (limit, y[1])], "limit");

@@ -209,8 +209,8 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         "1.200 (1.100 to 1.300)",
         "1.240 ± 1.2 %",
         "Held-out error 3.1 % (mean, n = 12)",
-        "bad/&lt;x&gt;.jpg",
-        "masktas export runs/1 --pick knee",
+        "&lt;x&gt;.jpg",
+        "masktas export runs&#x2f;1 --pick knee",
         "p95 is 1.62 times the median",
         "2.1e-07",
     ] {
