@@ -68,7 +68,7 @@ impl From<masktas_search::Error> for Failure {
         use masktas_search::Error as E;
         match error {
             E::Devices(error) => error.into(),
-            E::Interrupted => Failure { exit: Exit::Interrupted, error: error.into() },
+            E::Interrupted | E::Unfinished { .. } => Failure { exit: Exit::Interrupted, error: error.into() },
             E::UnknownName { .. } | E::Config { .. } => Failure { exit: Exit::Usage, error: error.into() },
             _ => Failure { exit: Exit::Failure, error: error.into() },
         }

@@ -36,7 +36,7 @@ pub enum Error {
         space: (usize, usize),
     },
     /// A loss term left the numbers.
-    #[error("the loss term {term} became {value}; lower supernet.learning_rate and resume from the last checkpoint")]
+    #[error("the loss term {term} became {value}; begin a new run with a lower learning rate, such as --set supernet.learning_rate=3e-4")]
     Diverged {
         /// The term.
         term: &'static str,
@@ -146,6 +146,14 @@ pub enum Error {
         path: std::path::PathBuf,
         /// What had to be written, with its size where known.
         what: String,
+    },
+    /// Fine-tuning was stopped on request; it keeps no checkpoint.
+    #[error("interrupted after {done} of {total} steps; fine-tuning keeps no checkpoint, run the command again to begin anew")]
+    Unfinished {
+        /// Steps done.
+        done: u64,
+        /// Steps in all.
+        total: u64,
     },
     /// Stopped on request, everything saved.
     #[error("interrupted; everything so far is saved")]

@@ -37,7 +37,7 @@ pub struct Finetuned {
 /// Trains `network`, which needs a classifier, on the labelled train images.
 ///
 /// # Errors
-/// When no train image has a label, when the device fails, or on request ([`Error::Interrupted`]).
+/// When no train image has a label, when the device fails, or on request ([`Error::Unfinished`]).
 pub fn finetune(
     mut network: Network,
     images: &Images,
@@ -51,6 +51,9 @@ pub fn finetune(
     let train = labelled(&images.split().train, labels);
     if train.is_empty() {
         return Err(Error::NoLabels { split: "train" });
+    }
+    if labelled(&images.split().val, labels).is_empty() {
+        return Err(Error::NoLabels { split: "val" });
     }
     let size = settings.batch.clamp(1, train.len());
     let per_epoch = Batches::count(train.len(), size) as u64;
@@ -66,7 +69,7 @@ pub fn finetune(
         let mut sum = 0.0;
         for (number, indices) in Batches::shuffled(&train, size, seed, epoch).enumerate() {
             if progress.stop() {
-                return Err(Error::Interrupted);
+                return Err(Error::Unfinished { done: u64::from(epoch) * per_epoch + number as u64, total });
             }
             let step = u64::from(epoch) * per_epoch + number as u64;
             let mut pixels = vec![0.0; indices.len() * images.numbers()];

@@ -304,7 +304,6 @@ impl Recipe {
         chance("sampler.mutate_structure", self.sampler.mutate_structure)?;
         positive("length of latency.engines", self.latency.engines.len())?;
         check_that("latency.samples", self.latency.samples as f64, self.latency.samples >= 8, "at least 8")?;
-        share("latency.holdout", self.latency.holdout)?;
         positive("latency.threads", self.latency.threads)?;
         positive("latency.rounds", self.latency.rounds)?;
         positive("latency.runs", self.latency.runs)?;

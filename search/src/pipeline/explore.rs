@@ -42,6 +42,7 @@ pub(crate) fn explore(
     let space: &dyn Space = &shop.space;
     let mut sampler = sampler::by_name(&recipe.sampler)?;
     let mut done = 0;
+    let mut best = f64::NEG_INFINITY;
     for record in run.trials()? {
         // The sampler's state is a function of what it is told: ask as it was asked, then tell.
         let mut rng = sampler::proposal_rng(recipe.seed, done);
@@ -53,11 +54,12 @@ pub(crate) fn explore(
                 next: "start a new run".into(),
             });
         }
+        best = best.max(record.score);
         sampler.tell(Trial { genes: record.genes, score: record.score, cost: record.cost });
         done += 1;
     }
     progress.begin("search", recipe.sampler.evaluations as u64, "trial");
-    let mut best = f64::NEG_INFINITY;
+    progress.advance(done as u64, "");
     while done < recipe.sampler.evaluations {
         if progress.stop() {
             return Err(Error::Interrupted);
@@ -100,6 +102,7 @@ fn references(
     let count = shop.recipe.score.reference_subnets;
     let mut references = run.references()?;
     progress.begin("references", count as u64, "subnet");
+    progress.advance(references.len() as u64, "");
     while references.len() < count {
         if progress.stop() {
             return Err(Error::Interrupted);

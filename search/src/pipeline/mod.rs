@@ -30,7 +30,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::run::{Run, document};
 use crate::space::{Space as _, VitSpace};
-use crate::train::Lanes;
+use crate::train::{Lanes, keep_pages};
 
 /// What a search needs to start.
 #[derive(Clone, Debug)]
@@ -98,6 +98,7 @@ impl Workshop {
     /// Opens images, space and workers for a run; the split and the number of lanes are the run's own.
     pub(crate) fn open(run: &mut Run, engines: EngineOptions, progress: &mut dyn Progress) -> Result<Self> {
         let recipe = run.manifest().recipe.clone();
+        keep_pages();
         let device = device(&recipe.device)?;
         // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
         let lanes = if recipe.device == "flex" { Lanes::new(recipe.threads)?.count() } else { 1 };

@@ -178,7 +178,7 @@ pub enum Start {
 /// Trains a member with labels and writes a classifier with class names.
 ///
 /// # Errors
-/// As [`evaluate`], and [`Error::Interrupted`] on request.
+/// As [`evaluate`], and [`Error::Unfinished`] on request.
 pub fn finetune(
     folder: &Path,
     who: &Who,

@@ -153,8 +153,6 @@ pub struct Objective {
     pub temperature: f64,
     /// Steps over which each term's mean is measured; the terms are then divided by it. 0: no scaling.
     pub scale_steps: usize,
-    /// Whether hidden pixels are normalised patch by patch.
-    pub normalise_pixels: bool,
 }
 
 /// `[score]`: how an architecture is rated without labels.
@@ -234,8 +232,6 @@ pub struct Latency {
     pub engines: Vec<String>,
     /// Subnets timed to fit the model.
     pub samples: usize,
-    /// Share of them held out to state the model's error, in (0, 1).
-    pub holdout: f64,
     /// Threads of the engine.
     pub threads: usize,
     /// Warm-up runs after loading.

@@ -52,7 +52,7 @@ pub struct Run {
     manifest: Manifest,
     database: Connection,
     /// Held while open for writing; `None`: open for reading.
-    lock: Option<File>,
+    lock: Option<Lock>,
 }
 
 impl Run {
@@ -110,7 +110,7 @@ impl Run {
         Ok(Self { folder: folder.to_owned(), manifest, database, lock: None })
     }
 
-    fn writing(folder: &Path, manifest: Manifest, lock: File) -> Result<Self> {
+    fn writing(folder: &Path, manifest: Manifest, lock: Lock) -> Result<Self> {
         for part in ["checkpoints", "models"] {
             let path = folder.join(part);
             std::fs::create_dir_all(&path).at(&path)?;
@@ -151,13 +151,26 @@ impl Run {
     }
 }
 
-/// Takes the write lock, which ends with the process however that ends.
-fn lock(folder: &Path) -> Result<File> {
+/// The write lock. It ends with the process however that ends.
+#[derive(Debug)]
+struct Lock(File);
+
+impl Drop for Lock {
+    /// Closing alone would not do: a child process that is just being started still holds a copy of
+    /// the file, and with it the lock.
+    fn drop(&mut self) {
+        // Nothing is lost when it fails: the lock then ends with the file.
+        let _ = self.0.unlock();
+    }
+}
+
+/// Takes the write lock.
+fn lock(folder: &Path) -> Result<Lock> {
     let path = folder.join("run.lock");
     let file = File::options().create(true).truncate(false).write(true).open(&path);
     let file = file.map_err(|source| file::disk_error(&path, "the lock", source))?;
     match file.try_lock() {
-        Ok(()) => Ok(file),
+        Ok(()) => Ok(Lock(file)),
         Err(TryLockError::WouldBlock) => Err(Error::Busy { path: folder.to_owned() }),
         Err(TryLockError::Error(source)) => Err(Error::Io { path, source }),
     }

@@ -33,7 +33,7 @@ pub struct Course {
     pub learning_rate: f64,
     /// Epochs of warm-up.
     pub warmup_epochs: f64,
-    /// Steps between checkpoints.
+    /// Steps between checkpoints; one is written at the end of every epoch as well.
     pub checkpoint_steps: usize,
     /// Random views.
     pub augment: Augment,
@@ -72,14 +72,17 @@ impl Course {
         progress.begin(self.purpose, total, "step");
         let mut pixels = Vec::new();
         let mut last = Vec::new();
+        let mut order: Option<(u32, Batches)> = None;
         while step < total {
             if progress.stop() {
                 checkpoint::save(trainer, step, saved)?;
                 return Err(Error::Interrupted);
             }
             let (epoch, number) = ((step / per_epoch) as u32, (step % per_epoch) as usize);
-            let batches = Batches::shuffled(train, size, self.seed, epoch);
-            let Some(indices) = batches.get(number) else { break };
+            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                order = Some((epoch, Batches::shuffled(train, size, self.seed, epoch)));
+            }
+            let Some(indices) = order.as_ref().and_then(|(_, batches)| batches.get(number)) else { break };
             pixels.resize(indices.len() * images.numbers(), 0.0);
             images.augmented(indices, &self.augment, self.seed, epoch, &mut pixels)?;
             let mut rng = stream(self.seed, &format!("{}/masks", self.purpose), step);
@@ -90,7 +93,7 @@ impl Course {
             if step % (total / CURVE_POINTS).max(1) == 0 || step == total {
                 curve((step, &last))?;
             }
-            if step % self.checkpoint_steps.max(1) as u64 == 0 || step == total {
+            if step % self.checkpoint_steps.max(1) as u64 == 0 || step % per_epoch == 0 {
                 checkpoint::save(trainer, step, saved)?;
             }
             progress.advance(step, &describe(&last));
