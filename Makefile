@@ -57,4 +57,6 @@ check-gpu: setup ## Type-check both features that train on a GPU.
 	$(CARGO) check --release -p masktas-search --features gpu-wgsl
 
 test-gpu: setup ## Train one step through WGSL on a Vulkan driver and compare it with the CPU.
-	$(CARGO) test --release -p masktas-search --features gpu-wgsl gpu
+	@mkdir -p target
+	$(CARGO) test --release -p masktas-search --features gpu-wgsl gpu 2>&1 | tee target/test-gpu.log
+	@grep -qE '^test result: ok\. [1-9]' target/test-gpu.log || { echo "test-gpu: no test compares the two yet" >&2; exit 1; }
