@@ -5,23 +5,32 @@ SHELL := bash
 
 # Where `masktas` looks for ONNX Runtime when nobody says where it is.
 ORT_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort
+# The Python environment that tests compare with; MASKTAS_PYTHON names another Python that has the packages.
+CHECKER_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/checker
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
-# Tests skip ONNX Runtime where this is not set; the program finds the library by itself.
+CIFAR10_RUN ?= runs/cifar10
+# What make has put in place, under the names that tests look for.
 test bench: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
+test: export MASKTAS_PYTHON ?= $(CHECKER_DIR)/bin/python
+# Engines and checker are there, so a test that would skip for want of one fails instead; 0 lets it skip.
+test: export MASKTAS_REQUIRE_ENGINES ?= 1
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 
-.PHONY: help setup ort demo test check bench cifar10 install check-gpu test-gpu
+.PHONY: help setup ort checker demo test check bench cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
-	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 setup: ## Install what is missing beside Rust (a C compiler, pip, unzip, a Vulkan driver), by apt where there is one.
 	@scripts/setup.sh
 
 ort: setup ## Put the pinned ONNX Runtime library into the cache folder, where masktas finds it.
 	@scripts/ort.sh "$(ORT_DIR)"
+
+checker: setup ## Make the Python environment with the pinned ONNX checker that tests compare with.
+	@scripts/checker.sh "$(CHECKER_DIR)"
 
 demo: ort ## Search the built-in photographs: a verified ONNX file, a front and a report in at most ten minutes.
 	$(CARGO) build --release
@@ -32,7 +41,7 @@ demo: ort ## Search the built-in photographs: a verified ONNX file, a front and 
 	fi
 	@$(PROGRAM) report $(DEMO)
 
-test: ort ## Run every test of the workspace.
+test: ort $(if $(MASKTAS_PYTHON),,checker) ## Run every test of the workspace, none of them skipped for want of an engine.
 	$(CARGO) test --release --workspace
 
 check: ## Formatting, lints and documentation, warnings being errors.
@@ -49,14 +58,23 @@ cifar10: ## Fetch CIFAR-10 and write its official binary batches, checked agains
 	@scripts/setup.sh npm
 	@scripts/cifar10.sh "$(CIFAR10)"
 
+cifar10-search: cifar10 ## Search CIFAR-10 and fine-tune the find beside a uniform net of equal size, in at most 90 minutes on two cores.
+	$(CARGO) build --release
+	@if [ -e $(CIFAR10_RUN)/run.toml ]; then \
+	  $(PROGRAM) search --resume $(CIFAR10_RUN); \
+	else \
+	  $(PROGRAM) search --config examples/cifar10.toml --data $(CIFAR10) --out $(CIFAR10_RUN); \
+	fi
+	@$(PROGRAM) finetune $(CIFAR10_RUN) --pick best --beside-uniform
+
 install: setup ## Install the program; GPU=1 adds training on a GPU (its build takes long).
 	$(CARGO) install --locked --path . $(if $(filter 1 yes true,$(GPU)),--features gpu)
 
-check-gpu: setup ## Type-check both features that train on a GPU.
+check-gpu: setup ## Type-check both features that train on a GPU, and the test that compares one with the CPU.
 	$(CARGO) check --release -p masktas-search --features gpu
-	$(CARGO) check --release -p masktas-search --features gpu-wgsl
+	$(CARGO) check --release -p masktas-search --features gpu-wgsl --lib --test gpu
 
 test-gpu: setup ## Train one step through WGSL on a Vulkan driver and compare it with the CPU.
 	@mkdir -p target
-	$(CARGO) test --release -p masktas-search --features gpu-wgsl gpu 2>&1 | tee target/test-gpu.log
-	@grep -qE '^test result: ok\. [1-9]' target/test-gpu.log || { echo "test-gpu: no test compares the two yet" >&2; exit 1; }
+	$(CARGO) test --release -p masktas-search --features gpu-wgsl --test gpu -- --nocapture --test-threads=1 2>&1 | tee target/test-gpu.log
+	@grep -qE '^test result: ok\. [1-9]' target/test-gpu.log || { echo "test-gpu: no test ran, see target/test-gpu.log" >&2; exit 1; }

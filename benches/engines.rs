@@ -57,7 +57,10 @@ fn main() -> Result<(), Box<dyn Error>> {
         // Element by element, so that a NaN fails too.
         let near = |(a, b): (&f32, &f32)| (a - b).abs() <= AGREES * scale;
         if answer.len() != expected.len() || !answer.iter().zip(expected).all(near) {
-            return Err(format!("{name} and {first} differ by more than {AGREES} of the largest output {scale}").into());
+            return Err(format!(
+                "{name} and {first} differ by more than {AGREES} of the largest output {scale}"
+            )
+            .into());
         }
     }
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build and the demo need beside Rust, git and make; says nothing where it is all there.
-# `setup.sh npm` asks for npm as well, which only `make cifar10` needs.
+# `setup.sh npm` asks for npm as well, which only `make cifar10` needs, and `setup.sh venv` for Python's venv module,
+# which only `make checker` needs.
 # With apt it installs, through sudo where it has to; elsewhere it names what is missing and stops.
 set -euo pipefail
 
@@ -18,6 +19,10 @@ look() {
         need "a Vulkan driver" mesa-vulkan-drivers
     if [ "${1:-}" = npm ]; then
         command -v npm >/dev/null || need npm npm
+    fi
+    # Debian's Python has the module without what it puts into a new environment.
+    if [ "${1:-}" = venv ]; then
+        python3 -c 'import ensurepip, venv' 2>/dev/null || need "Python's venv module" python3-venv
     fi
 }
 

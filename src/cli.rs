@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use masktas_devices::EngineOptions;
+use masktas_search::front::Pick;
 
 use crate::commands;
 
@@ -18,9 +19,9 @@ const AFTER: &str = "\
 Exit codes:
   0    done
   1    failure
-  2    the command line or the configuration is wrong
+  2    something given has to change: an option, a value, a budget, a path
   3    a check failed: an exported file does not give the same answer everywhere
-  130  interrupted; what was done is saved
+  130  interrupted; the message says what is kept and how to go on
 
 First steps:
   masktas doctor                    what works on this machine
@@ -82,6 +83,22 @@ pub struct EngineArgs {
 impl EngineArgs {
     pub fn options(&self) -> EngineOptions {
         EngineOptions { ort_lib: self.ort_lib.clone(), adapter: self.adapter.clone() }
+    }
+}
+
+/// A member of a run's front, for the commands that read labels.
+#[derive(Args, Clone, Debug)]
+pub struct MemberArgs {
+    /// Folder of the run; its images must lie in one folder per class
+    pub run: PathBuf,
+    /// Which member of the front: knee, best, fastest, or an id
+    #[arg(long, value_name = "WHICH", default_value = "knee")]
+    pick: String,
+}
+
+impl MemberArgs {
+    pub fn pick(&self) -> Pick {
+        Pick::parse(&self.pick)
     }
 }
 

@@ -87,26 +87,6 @@ impl Reporter {
             bar.finish_and_clear();
         }
     }
-
-    /// The same for reading images, which counts from many threads.
-    pub fn images(&self) -> images::Progress {
-        let screen = self.screen.clone();
-        images::Progress::new(move |stage, done, total| {
-            let mut screen = lock(&screen);
-            let name = match stage {
-                images::Stage::Hash => "finding images",
-                images::Stage::Decode => "reading images",
-                images::Stage::Check => "checking images",
-            };
-            if screen.phase.as_ref().is_none_or(|phase| phase.name != name) {
-                screen.begin(name, total as u64, "file");
-            }
-            screen.advance(done as u64, "");
-            if done == total {
-                screen.end("");
-            }
-        })
-    }
 }
 
 /// Keeps lines coming while a single unit takes long.
@@ -225,6 +205,26 @@ impl Progress for Reporter {
 
     fn stop(&self) -> bool {
         self.stop.load(Ordering::SeqCst)
+    }
+
+    fn images(&self) -> images::Progress {
+        let (screen, stop) = (self.screen.clone(), self.stop.clone());
+        let told = images::Progress::new(move |stage, done, total| {
+            let mut screen = lock(&screen);
+            let name = match stage {
+                images::Stage::Hash => "finding images",
+                images::Stage::Decode => "reading images",
+                images::Stage::Check => "checking images",
+            };
+            if screen.phase.as_ref().is_none_or(|phase| phase.name != name) {
+                screen.begin(name, total as u64, "file");
+            }
+            screen.advance(done as u64, "");
+            if done == total {
+                screen.end("");
+            }
+        });
+        told.until(move || stop.load(Ordering::SeqCst))
     }
 }
 

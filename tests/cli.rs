@@ -83,6 +83,8 @@ fn every_command_of_the_pages_works() {
             .and_then(|row| row["missing"].as_str().map(str::to_owned))
     };
     if let Some(why) = missing("ort") {
+        let required = std::env::var("MASKTAS_REQUIRE_ENGINES").is_ok_and(|value| value == "1");
+        assert!(!required, "MASKTAS_REQUIRE_ENGINES is 1, but ort: {why}; run `make ort`");
         println!("skipped: {why}");
         return;
     }
@@ -121,8 +123,24 @@ fn every_command_of_the_pages_works() {
 
     // A run that is there is not begun anew, and says how to go on.
     let output = masktas(folder.path(), &["search", "--out", "runs/mine"]);
-    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(output.status.code(), Some(2));
     assert!(String::from_utf8_lossy(&output.stderr).contains("--resume"));
+
+    // A teacher's command goes on when it is repeated, and not when it says something else.
+    let teacher = |epochs| ["teacher", "--epochs", epochs, "--out", "teacher.safetensors"];
+    let output = masktas(folder.path(), &teacher("1"));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let output = masktas(folder.path(), &teacher("2"));
+    assert_eq!(output.status.code(), Some(2));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("--epochs cannot be combined with teacher.run"));
+
+    // A file for another batch has a name of its own.
+    let output = masktas(folder.path(), &["export", "runs/mine", "--batch", "2", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let id = object["member"]["id"].as_str().expect("an id");
+    let model = object["files"]["model"].as_str().expect("a path");
+    assert!(model.ends_with(&format!("{id}-b2.onnx")), "{model}");
 }
 
 fn find_photo(folder: &Path) -> Option<PathBuf> {

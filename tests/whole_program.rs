@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
+use masktas_search::run::{Run, Table};
+use serde_json::Value;
 use tempfile::TempDir;
 
 fn masktas(cache: &Path, arguments: &[&str]) -> Command {
@@ -59,6 +61,9 @@ impl Place {
 #[test]
 fn one_seed_gives_one_search_and_another_seed_another() {
     let place = Place::new();
+    if !onnx_runtime(&place.path("cache")) {
+        return;
+    }
     let cache = place.path("cache");
     let [a, b, c] = ["a", "b", "c"].map(|name| place.text(name));
     succeed(masktas(&cache, &search(&a, &[])));
@@ -70,9 +75,32 @@ fn one_seed_gives_one_search_and_another_seed_another() {
     assert_ne!(a, c);
 }
 
+/// Results depend on the recipe's `threads`, and on no other pool of threads.
+#[test]
+fn the_size_of_the_common_thread_pool_does_not_change_the_log() {
+    let place = Place::new();
+    if !onnx_runtime(&place.path("cache")) {
+        return;
+    }
+    let [one, four] = [("one", "1"), ("four", "4")].map(|(name, threads)| {
+        let run = place.text(name);
+        // A cache each: images are read and resized in that pool.
+        let cache = place.path(&format!("cache-{name}"));
+        let mut command = masktas(&cache, &search(&run, &["--set", "threads=2"]));
+        command.env("RAYON_NUM_THREADS", threads);
+        succeed(command);
+        log(Path::new(&run))
+    });
+    assert_eq!(one.lines().count(), 24);
+    assert_eq!(one, four);
+}
+
 #[test]
 fn a_killed_search_goes_on_to_the_same_log() {
     let place = Place::new();
+    if !onnx_runtime(&place.path("cache")) {
+        return;
+    }
     let cache = place.path("cache");
     let (whole, broken) = (place.text("whole"), place.text("broken"));
     let begun = std::time::Instant::now();
@@ -118,6 +146,9 @@ fn a_killed_search_goes_on_to_the_same_log() {
 #[test]
 fn an_interrupted_search_says_how_to_go_on() {
     let place = Place::new();
+    if !onnx_runtime(&place.path("cache")) {
+        return;
+    }
     let (cache, run) = (place.path("cache"), place.text("run"));
     let mut child = masktas(&cache, &search(&run, &["--set", "supernet.epochs=500"]))
         .stdout(Stdio::null())
@@ -139,12 +170,13 @@ fn an_interrupted_search_says_how_to_go_on() {
 #[test]
 fn a_budget_nobody_can_meet_is_refused_with_the_interval() {
     let place = Place::new();
+    if !onnx_runtime(&place.path("cache")) {
+        return;
+    }
     let (cache, run) = (place.path("cache"), place.text("run"));
-    let output = finish(masktas(
-        &cache,
-        &["search", "--config", "tests/tiny.toml", "--params", "100", "--out", &run],
-    ));
-    assert_eq!(output.status.code(), Some(1));
+    let output =
+        finish(masktas(&cache, &["search", "--config", "tests/tiny.toml", "--params", "100", "--out", &run]));
+    assert_eq!(output.status.code(), Some(2));
     let said = text(&output.stderr);
     assert!(said.contains("100") && said.contains("to"), "{said}");
     assert!(!Path::new(&run).join("checkpoints/teacher.safetensors").exists(), "it trained first");
@@ -162,15 +194,72 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
+/// Whether ONNX Runtime is here. Without it a test is skipped and says so, or fails where
+/// `MASKTAS_REQUIRE_ENGINES` is 1, as under `make test`.
+fn onnx_runtime(cache: &Path) -> bool {
+    let doctor = succeed(masktas(cache, &["doctor", "--json"]));
+    let here = doctor.contains(r#""name":"ONNX Runtime","status":"ok""#);
+    if !here {
+        let required = std::env::var("MASKTAS_REQUIRE_ENGINES").is_ok_and(|value| value == "1");
+        assert!(!required, "MASKTAS_REQUIRE_ENGINES is 1, but there is no ONNX Runtime; run `make ort`");
+        println!("skipped: there is no ONNX Runtime here; `make ort` fetches it");
+    }
+    here
+}
+
+/// The committed rows of a run's latency profile, in the order they were measured.
+fn profiled(run: &Path) -> masktas_search::Result<Vec<(String, Value)>> {
+    Run::open_read_only(run)?.rows(Table::Profile)
+}
+
+#[test]
+fn what_a_killed_profile_measured_is_kept_bit_for_bit() {
+    let place = Place::new();
+    let (cache, run) = (place.path("cache"), place.text("run"));
+    if !onnx_runtime(&cache) {
+        return;
+    }
+    // Eight batches, so that there is time to kill it between the first and the last.
+    let arguments = [
+        "search",
+        "--config",
+        "tests/tiny.toml",
+        "--set",
+        "latency.samples=64",
+        "--set",
+        "latency.engines=[\"ort\"]",
+        "--out",
+        &run,
+    ];
+    let mut child = masktas(&cache, &arguments)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("the program starts");
+    let run_folder = Path::new(&run);
+    // With a write-ahead log there, a reader does not disturb the writer.
+    while !run_folder.join("run.db-wal").exists() || profiled(run_folder).unwrap_or_default().is_empty() {
+        assert!(child.try_wait().expect("a child process").is_none(), "it ended early");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.kill().expect("SIGKILL");
+    child.wait().expect("a child process");
+    let kept = profiled(run_folder).expect("rows outlive a kill");
+    assert!((1..64).contains(&kept.len()), "{} of 64 subnets were timed before the kill", kept.len());
+
+    succeed(masktas(&cache, &["search", "--resume", &run]));
+    let all = profiled(run_folder).expect("rows of a finished run");
+    assert_eq!(all.len(), 64);
+    assert_eq!(all[..kept.len()], kept[..]);
+}
+
 /// Two searches on one committed latency profile, one of them killed, end with the same log.
 #[test]
 fn one_profile_gives_one_search_under_latency() {
     let place = Place::new();
     let cache = place.path("cache");
     let (whole, broken) = (place.text("whole"), place.text("broken"));
-    let doctor = succeed(masktas(&cache, &["doctor", "--json"]));
-    if !doctor.contains(r#""name":"ONNX Runtime","status":"ok""#) {
-        println!("skipped: there is no ONNX Runtime here; `make ort` fetches it");
+    if !onnx_runtime(&cache) {
         return;
     }
     let arguments = ["search", "--config", "tests/tiny.toml", "--out", &whole];

@@ -135,7 +135,7 @@ fn start(
         }
     }
     let places = |pick: fn(&Mask) -> &Vec<u32>| {
-        let values: Vec<f32> = masks.iter().flat_map(|mask| pick(mask)).map(|place| *place as f32).collect();
+        let values: Vec<f32> = masks.iter().flat_map(pick).map(|place| *place as f32).collect();
         Tensor::f32([masks.len(), values.len() / masks.len()], values)
     };
     all.tensors.insert("pixels".into(), Tensor::f32([masks.len(), 3, arch.image, arch.image], pixels)?);

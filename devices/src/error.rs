@@ -113,7 +113,9 @@ pub enum Error {
         reason: String,
     },
     /// The outputs of a model are not those that were expected.
-    #[error("engine {engine}: output `{output}` is missing; the model gives {given}")]
+    #[error(
+        "engine {engine}: output `{output}` is missing, and the model gives {given}; export the file again"
+    )]
     MissingOutput {
         /// Engine.
         engine: String,
@@ -151,9 +153,9 @@ pub enum Error {
         bound: f64,
     },
     /// A protocol's numbers contradict each other.
-    #[error("invalid measuring protocol: {reason}")]
+    #[error("invalid measuring protocol: {reason}; change it, in a recipe under [latency]")]
     InvalidProtocol {
-        /// What is wrong, both numbers, and how to mend it.
+        /// What is wrong, with both numbers.
         reason: String,
     },
     /// Two measurements were made in different ways and are not comparable.
@@ -169,7 +171,7 @@ pub enum Error {
         right: String,
     },
     /// A feature vector is not of the kind the model was fitted on.
-    #[error("invalid features: {reason}")]
+    #[error("invalid features: {reason}; profile the device again")]
     InvalidFeatures {
         /// What is wrong, with both numbers or names.
         reason: String,
@@ -189,7 +191,7 @@ pub enum Error {
         name: String,
     },
     /// No latency model has this name, or a stored one cannot be read.
-    #[error("invalid latency model: {reason}")]
+    #[error("invalid latency model: {reason}; run `masktas profile` to make a new one")]
     InvalidLatencyModel {
         /// What is wrong.
         reason: String,
@@ -226,7 +228,7 @@ pub enum Error {
     #[error(transparent)]
     Runtime(#[from] masktas_runtime::Error),
     /// The file system.
-    #[error("{}: {source}", path.display())]
+    #[error("{}: {source}; check the path and its permissions", path.display())]
     Io {
         /// File or folder.
         path: PathBuf,

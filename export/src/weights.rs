@@ -11,6 +11,7 @@ use crate::arch::{Arch, VitArch};
 use crate::error::{Error, Result};
 use crate::files::{read_bounded, write_atomic};
 use crate::onnx::raw;
+use crate::package::sha256;
 
 /// Largest weight file accepted, in bytes.
 const WEIGHTS_MAX: u64 = 1 << 32;
@@ -153,9 +154,13 @@ impl Weights {
     /// # Errors
     /// [`Error::Io`], or [`Error::InvalidFile`] naming the tensor.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = read_bounded(path, WEIGHTS_MAX)?;
+        Self::from_bytes(&read_bounded(path, WEIGHTS_MAX)?, path)
+    }
+
+    /// The parameters in the bytes of the safetensors file at `path`, as [`Weights::load`].
+    fn from_bytes(bytes: &[u8], path: &Path) -> Result<Self> {
         let invalid = |why: String| Error::InvalidFile { path: path.to_owned(), why };
-        let tensors = read_tensors(&bytes).map_err(&invalid)?;
+        let tensors = read_tensors(bytes).map_err(&invalid)?;
         match tensors.iter().find(|(_, tensor)| tensor.dtype() != Dtype::F32) {
             Some((name, tensor)) => {
                 Err(invalid(format!("tensor '{name}' holds {:?}, not F32", tensor.dtype())))
@@ -170,6 +175,41 @@ impl Weights {
     /// [`Error::Io`]; [`masktas_runtime::Error::Unset`] when a tensor has no elements.
     pub fn save(&self, path: &Path) -> Result<()> {
         write_atomic(path, &tensors_to_bytes(&self.tensors, None, path)?)
+    }
+
+    /// As [`Weights::save`], with one entry `key` = `value` in the file's metadata.
+    ///
+    /// # Errors
+    /// As [`Weights::save`].
+    pub fn save_with(&self, path: &Path, key: &str, value: String) -> Result<()> {
+        write_atomic(path, &tensors_to_bytes(&self.tensors, Some((key, value)), path)?)
+    }
+}
+
+/// A safetensors file of weights as it was read, with what it says of itself.
+#[derive(Clone, Debug)]
+pub struct WeightsFile {
+    /// The parameters.
+    pub weights: Weights,
+    /// Its metadata; empty when it has none.
+    pub metadata: BTreeMap<String, String>,
+    /// SHA-256 of all its bytes, in hexadecimal.
+    pub sha256: String,
+}
+
+impl WeightsFile {
+    /// Reads a safetensors file once, so that weights, metadata and digest belong to the same bytes.
+    ///
+    /// # Errors
+    /// As [`Weights::load`].
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = read_bounded(path, WEIGHTS_MAX)?;
+        let weights = Weights::from_bytes(&bytes, path)?;
+        let (_, header) = SafeTensors::read_metadata(&bytes)
+            .map_err(|error| Error::InvalidFile { path: path.to_owned(), why: error.to_string() })?;
+        let entries = header.metadata().as_ref().into_iter().flatten();
+        let metadata = entries.map(|(key, value)| (key.clone(), value.clone())).collect();
+        Ok(Self { weights, metadata, sha256: sha256(&bytes) })
     }
 }
 
@@ -279,4 +319,27 @@ pub(crate) fn tensors_to_bytes(
     }
     let metadata = note.map(|(key, value)| std::collections::HashMap::from([(key.to_owned(), value)]));
     safetensors::serialize(views, metadata).map_err(invalid)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_of_weights_keeps_its_metadata_and_has_one_digest() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.safetensors");
+        let tensor = Tensor::f32([2], vec![1.0f32, 2.0]).unwrap();
+        let weights = Weights { tensors: BTreeMap::from([("a".to_owned(), tensor)]) };
+        weights.save_with(&path, "key", "\"value\"".to_owned()).unwrap();
+        let file = WeightsFile::load(&path).unwrap();
+        assert_eq!((&file.weights, file.metadata.len()), (&weights, 1));
+        assert_eq!(file.metadata.get("key").map(String::as_str), Some("\"value\""));
+        assert_eq!(file.sha256, sha256(&std::fs::read(&path).unwrap()));
+        // Without metadata other bytes, and the same weights.
+        weights.save(&path).unwrap();
+        let plain = WeightsFile::load(&path).unwrap();
+        assert!(plain.metadata.is_empty() && plain.sha256 != file.sha256);
+        assert_eq!(plain.weights, Weights::load(&path).unwrap());
+    }
 }

@@ -124,7 +124,15 @@ pub enum Error {
         /// Bytes given.
         got: usize,
     },
-    /// No adapter answers to the request.
+    /// No adapter has this name or number.
+    #[error("no adapter is called '{name}'; {next}")]
+    UnknownAdapter {
+        /// What was asked for.
+        name: String,
+        /// What there is and what to do.
+        next: String,
+    },
+    /// There is no adapter of the kind that is needed.
     #[error("no adapter {wanted}; {next}")]
     NoAdapter {
         /// What was asked for.
@@ -143,7 +151,9 @@ pub enum Error {
         why: String,
     },
     /// The adapter's memory is full.
-    #[error("adapter '{adapter}' has no room for the {bytes} bytes of '{model}'; free its memory or choose another")]
+    #[error(
+        "adapter '{adapter}' has no room for the {bytes} bytes of '{model}'; free its memory or choose another"
+    )]
     AdapterMemory {
         /// Its name.
         adapter: String,

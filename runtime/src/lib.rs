@@ -18,9 +18,9 @@ pub mod graph;
 pub mod kernels;
 pub mod onnx;
 pub mod plan;
+pub mod preprocess;
 #[cfg(feature = "wgpu")]
 pub mod session;
-pub mod preprocess;
 pub mod tensor;
 pub mod tolerance;
 

@@ -1,5 +1,7 @@
 //! Budgets: limits on latency, parameters and operations, and what a space can do under them.
 
+use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
@@ -12,6 +14,15 @@ use crate::space::{Genes, Space};
 
 /// Random members measured, beside the corners, to bound a cost that need not be monotone.
 pub const INTERVAL_SAMPLES: usize = 256;
+
+/// Members from which a member within all limits is descended to.
+const DESCENTS: usize = 3;
+
+/// Steps of one descent.
+const STEPS: usize = 64;
+
+/// Least gain of a step: what is smaller is rounding.
+const GAIN: f64 = 1e-9;
 
 /// What is limited.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -196,12 +207,23 @@ impl Interval {
 /// Says what a member costs; a latency model, bound to its target.
 pub type Cost<'a> = dyn Fn(&Genes) -> Result<f64> + 'a;
 
+/// What looking for a member within all limits came to.
+#[derive(Clone)]
+enum Met {
+    /// A member within all of them.
+    Within(Genes),
+    /// The one that comes nearest, of `looked` members.
+    Nearest { genes: Genes, looked: usize },
+}
+
 /// The limits of a search on one space, and the cost its front is drawn over.
 pub struct SearchBudget<'a> {
     space: &'a dyn Space,
     axis: Kind,
     limits: Vec<Limit>,
     latency: Option<&'a Cost<'a>>,
+    /// Of the last look: what was promised before the training is what the sampler begins with.
+    met: RefCell<Option<Met>>,
 }
 
 impl<'a> SearchBudget<'a> {
@@ -220,7 +242,7 @@ impl<'a> SearchBudget<'a> {
         }
         let first = limits.first().map_or(Kind::Params, |limit| limit.kind);
         let axis = if latency.is_some() { Kind::Latency } else { first };
-        Ok(Self { space, axis, limits, latency })
+        Ok(Self { space, axis, limits, latency, met: RefCell::new(None) })
     }
 
     /// The cost the front is drawn over.
@@ -254,7 +276,7 @@ impl<'a> SearchBudget<'a> {
             });
         };
         if !(cost.is_finite() && cost >= 0.0) {
-            return Err(Error::Invalid {
+            return Err(Error::Unusable {
                 thing: format!("{} of {}", kind.key(), self.space.id(genes)),
                 problem: format!("{cost} is not a number of at least 0"),
                 next: "profile the target again".to_owned(),
@@ -311,7 +333,8 @@ impl<'a> SearchBudget<'a> {
     /// A limit above its interval is no error: everything fits, which [`Interval::place`] says.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] when nothing fits a limit; those of [`SearchBudget::measure`].
+    /// [`Error::Infeasible`] when nothing fits a limit, [`Error::Together`] when no member was found that fits all of
+    /// them; those of [`SearchBudget::measure`].
     pub fn intervals(&self, seed: u64) -> Result<Vec<Interval>> {
         let mut kinds = vec![self.axis];
         kinds.extend(self.limits.iter().map(|limit| limit.kind).filter(|kind| *kind != self.axis));
@@ -323,23 +346,131 @@ impl<'a> SearchBudget<'a> {
                 return Err(self.refusal(limit, interval));
             }
         }
-        Ok(intervals)
+        match self.look(seed)? {
+            Some(Met::Nearest { genes, looked }) => Err(self.apart(&genes, looked)?),
+            _ => Ok(intervals),
+        }
     }
 
+    /// Looks for one member within all limits, as [`SearchBudget::descent`] does, and remembers what that came to.
+    /// `None` without limits or members.
+    ///
+    /// # Errors
+    /// Those of [`SearchBudget::measure`].
+    fn look(&self, seed: u64) -> Result<Option<Met>> {
+        if self.limits.is_empty() {
+            return Ok(None);
+        }
+        let met = self.descent(seed)?;
+        self.met.replace(met.clone());
+        Ok(met)
+    }
+
+    /// What the last look came to; looks, under seed 0, when nobody did.
+    fn met(&self) -> Result<Option<Met>> {
+        let met = self.met.borrow().clone();
+        if met.is_some() { Ok(met) } else { self.look(0) }
+    }
+
+    /// The first member within all limits: of the corners, the uniform members and the random ones of
+    /// [`SearchBudget::interval`], then down from the nearest of these, one gene at a time.
+    fn descent(&self, seed: u64) -> Result<Option<Met>> {
+        let mut members = self.space.corners();
+        members.extend(self.space.uniform());
+        let mut rng = stream(seed, "interval", 0);
+        members.extend((0..INTERVAL_SAMPLES).map(|_| self.space.sample(&mut rng)));
+        let mut seen = BTreeSet::new();
+        let mut starts: Vec<(f64, Genes)> = Vec::new();
+        for genes in members {
+            if seen.insert(genes.clone()) {
+                let excess = self.excess(&genes)?;
+                if excess <= 0.0 {
+                    return Ok(Some(Met::Within(genes)));
+                }
+                starts.push((excess, genes));
+            }
+        }
+        // Of equals the first stays first.
+        starts.sort_by(|a, b| a.0.total_cmp(&b.0));
+        starts.truncate(DESCENTS);
+        let mut nearest: Option<(f64, Genes)> = None;
+        for (mut excess, mut genes) in starts {
+            for _ in 0..STEPS {
+                let mut best: Option<(f64, Genes)> = None;
+                for neighbour in self.space.neighbours(&genes) {
+                    if !seen.insert(neighbour.clone()) {
+                        continue;
+                    }
+                    let over = self.excess(&neighbour)?;
+                    if over <= 0.0 {
+                        return Ok(Some(Met::Within(neighbour)));
+                    }
+                    if best.as_ref().is_none_or(|(least, _)| over < *least) {
+                        best = Some((over, neighbour));
+                    }
+                }
+                match best {
+                    Some((over, neighbour)) if over < excess - GAIN => (excess, genes) = (over, neighbour),
+                    _ => break,
+                }
+            }
+            if nearest.as_ref().is_none_or(|(least, _)| excess < *least) {
+                nearest = Some((excess, genes));
+            }
+        }
+        Ok(nearest.map(|(_, genes)| Met::Nearest { genes, looked: seen.len() }))
+    }
+
+    /// The refusal of limits that `nearest`, of `looked` members, comes nearest to.
+    fn apart(&self, nearest: &Genes, looked: usize) -> Result<Error> {
+        let (mut limits, mut costs, mut enough) = (Vec::new(), Vec::new(), Vec::new());
+        for limit in &self.limits {
+            let cost = self.measure(limit.kind, nearest)?;
+            limits.push(limit.to_string());
+            costs.push(limit.kind.show(cost));
+            if cost > limit.most {
+                // One digit up, as in `refusal`.
+                enough.push(Limit { kind: limit.kind, most: cost * 1.01 }.to_string());
+            }
+        }
+        Ok(Error::Together {
+            space: self.space.name().into(),
+            limits: limits.join(" and ").into(),
+            looked,
+            nearest: self.space.id(nearest),
+            costs: costs.join(" and "),
+            next: format!("try {}", enough.join(" and ")),
+        })
+    }
+
+    /// The refusal of a limit below its interval.
     fn refusal(&self, limit: &Limit, interval: &Interval) -> Error {
-        let next = if interval.place(limit.most) == Place::Below {
-            // One digit up: the interval's end is rounded for people, the advice must still work.
-            let enough = Limit { kind: limit.kind, most: interval.low * 1.01 };
-            format!("try {enough}, or a smaller space")
-        } else {
-            "relax one of the limits".to_owned()
-        };
+        // One digit up: the interval's end is rounded for people, the advice must still work.
+        let enough = Limit { kind: limit.kind, most: interval.low * 1.01 };
         Error::Infeasible {
-            space: self.space.name().to_owned(),
+            space: self.space.name().into(),
             limit: limit.to_string(),
             low: limit.kind.show(interval.low),
             high: limit.kind.show(interval.high),
-            next,
+            next: format!("try {enough}, or a smaller space"),
+        }
+    }
+
+    /// Why nothing fits: one limit that nothing meets, or limits that nothing found meets together.
+    fn why(&self) -> Result<Error> {
+        for limit in &self.limits {
+            let interval = self.interval(limit.kind, 0)?;
+            if interval.place(limit.most) == Place::Below {
+                return Ok(self.refusal(limit, &interval));
+            }
+        }
+        match self.met()? {
+            Some(Met::Nearest { genes, looked }) => self.apart(&genes, looked),
+            _ => Ok(Error::Invalid {
+                thing: format!("space {}", self.space.name()),
+                problem: "it has 0 members to propose".to_owned(),
+                next: "give it at least one".to_owned(),
+            }),
         }
     }
 }
@@ -358,25 +489,24 @@ impl Budget for SearchBudget<'_> {
         Ok(true)
     }
 
-    fn infeasible(&self) -> Error {
-        let mut joint = None;
+    /// The sum over the limits of ln(cost / limit) where that is above 0.
+    fn excess(&self, genes: &Genes) -> Result<f64> {
+        let mut sum = 0.0;
         for limit in &self.limits {
-            match self.interval(limit.kind, 0) {
-                Err(error) => return error,
-                Ok(interval) => {
-                    let error = self.refusal(limit, &interval);
-                    if interval.place(limit.most) == Place::Below {
-                        return error;
-                    }
-                    joint.get_or_insert(error);
-                }
-            }
+            sum += (self.measure(limit.kind, genes)? / limit.most).ln().max(0.0);
         }
-        joint.unwrap_or_else(|| Error::Invalid {
-            thing: format!("space {}", self.space.name()),
-            problem: "it has 0 members".to_owned(),
-            next: "give it at least one".to_owned(),
+        Ok(sum)
+    }
+
+    fn known(&self) -> Result<Option<Genes>> {
+        Ok(match self.met()? {
+            Some(Met::Within(genes)) => Some(genes),
+            _ => None,
         })
+    }
+
+    fn infeasible(&self) -> Error {
+        self.why().unwrap_or_else(|error| error)
     }
 }
 
@@ -498,6 +628,47 @@ mod tests {
         let broken = |_: &Genes| Ok(f64::NAN);
         let budget = SearchBudget::new(&space, vec![], Some(&broken)).expect("budget");
         assert!(budget.cost(&space.smallest()).expect_err("NaN").to_string().contains("NaN"));
+    }
+
+    /// A latency that falls with the parameters: what one limit allows, the other forbids.
+    #[test]
+    fn limits_that_hold_only_apart_are_found() {
+        let space = micro();
+        let falling = |genes: &Genes| Ok(1e6 / space.parameters(genes).unwrap_or(1) as f64);
+        let limits = |latency: &str, params: &str| {
+            vec![
+                Limit::parse(Kind::Latency, latency).expect("limit"),
+                Limit::parse(Kind::Params, params).expect("limit"),
+            ]
+        };
+        // Above 833k and below 1M parameters there are many.
+        let budget = SearchBudget::new(&space, limits("1.2ms", "1M"), Some(&falling)).expect("budget");
+        assert_eq!(budget.intervals(0).expect("feasible").len(), 2);
+        // Above 1.67M and below 1M there are none.
+        let budget = SearchBudget::new(&space, limits("0.6ms", "1M"), Some(&falling)).expect("budget");
+        for limit in budget.limits() {
+            let alone = SearchBudget::new(&space, vec![*limit], Some(&falling)).expect("budget");
+            assert!(alone.intervals(0).is_ok(), "{limit}");
+        }
+        let error = budget.intervals(0).expect_err("no member has both");
+        let text = error.to_string();
+        for part in ["vit-micro", "--latency 0.600ms and --params 1.00M together", " ms and ", "; try --"] {
+            assert!(text.contains(part), "{part}: {text}");
+        }
+        assert_eq!(text, budget.intervals(0).expect_err("again").to_string());
+        let Error::Together { nearest, looked, .. } = &error else { panic!("{text}") };
+        assert!(*looked > INTERVAL_SAMPLES && text.contains(&looked.to_string()), "{text}");
+        // It is nearer than the ends of the space, and with limits that it meets there is no refusal.
+        let genes = space.parse(nearest).expect("a member");
+        let excess = |genes: &Genes| budget.excess(genes).expect("known");
+        assert!(excess(&genes) <= excess(&space.smallest()).min(excess(&space.largest())));
+        let enough = |limit: &Limit| {
+            let cost = budget.measure(limit.kind, &genes).expect("known");
+            Limit { kind: limit.kind, most: limit.most.max(1.01 * cost) }
+        };
+        let enough: Vec<Limit> = budget.limits().iter().map(enough).collect();
+        let budget = SearchBudget::new(&space, enough, Some(&falling)).expect("budget");
+        assert!(budget.intervals(0).is_ok());
     }
 
     #[test]

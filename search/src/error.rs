@@ -8,7 +8,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 #[non_exhaustive]
 pub enum Error {
     /// Reading or writing a file failed.
-    #[error("{path}: {source}")]
+    #[error("{path}: {source}; check the path and its permissions")]
     Io {
         /// The file.
         path: std::path::PathBuf,
@@ -19,10 +19,10 @@ pub enum Error {
     #[error(transparent)]
     Images(#[from] crate::images::ImagesError),
     /// Saved weights do not fit the network.
-    #[error("the saved weights do not fit: {0}")]
+    #[error("the saved weights do not fit: {0}; restore the file from a copy, or begin a new run")]
     Checkpoint(String),
     /// The compute device failed.
-    #[error("the compute device failed: {0}")]
+    #[error("the compute device failed: {0}; see `masktas doctor`, then go on with --resume")]
     Backend(String),
     /// A teacher that cuts images differently.
     #[error(
@@ -36,7 +36,9 @@ pub enum Error {
         space: (usize, usize),
     },
     /// A loss term left the numbers.
-    #[error("the loss term {term} became {value}; begin a new run with a lower learning rate, such as --set supernet.learning_rate=3e-4")]
+    #[error(
+        "the loss term {term} became {value}; begin a new run with a lower learning rate, such as --set supernet.learning_rate=3e-4"
+    )]
     Diverged {
         /// The term.
         term: &'static str,
@@ -81,9 +83,19 @@ pub enum Error {
         /// What to do.
         next: String,
     },
-    /// A value that makes no sense.
+    /// A value that somebody gave and that makes no sense.
     #[error("invalid {thing}: {problem}; {next}")]
     Invalid {
+        /// The thing.
+        thing: String,
+        /// What is wrong, with both numbers.
+        problem: String,
+        /// What to do.
+        next: String,
+    },
+    /// A value that was computed or stored and cannot be used; nobody gave it.
+    #[error("invalid {thing}: {problem}; {next}")]
+    Unusable {
         /// The thing.
         thing: String,
         /// What is wrong, with both numbers.
@@ -105,7 +117,7 @@ pub enum Error {
     #[error("no architecture of {space} fits {limit}: they range from {low} to {high}; {next}")]
     Infeasible {
         /// The space.
-        space: String,
+        space: Box<str>,
         /// The budget, as people write it.
         limit: String,
         /// The least that a member costs.
@@ -114,6 +126,42 @@ pub enum Error {
         high: String,
         /// What to do.
         next: String,
+    },
+    /// Limits that can each be met, and that no member looked at meets together. It was searched for, so that
+    /// there is none is not proven.
+    #[error(
+        "none of the {looked} architectures of {space} that were looked at meets {limits} together; the nearest, \
+         {nearest}, has {costs}; {next}"
+    )]
+    Together {
+        /// The space.
+        space: Box<str>,
+        /// The limits, as people write them.
+        limits: Box<str>,
+        /// Members that were looked at.
+        looked: usize,
+        /// Id of the member that exceeds the limits least.
+        nearest: String,
+        /// What it costs, limit by limit.
+        costs: String,
+        /// What to do.
+        next: String,
+    },
+    /// A profile that was made for something else.
+    #[error(
+        "the profile {path} does not fit this search: its {what} is {theirs}, and {ours} is searched with; {next}"
+    )]
+    OtherProfile {
+        /// The profile's run.
+        path: std::path::PathBuf,
+        /// What differs.
+        what: Box<str>,
+        /// Its value in the profile.
+        theirs: String,
+        /// Its value in the search.
+        ours: String,
+        /// What to do.
+        next: Box<str>,
     },
     /// The run's database refused.
     #[error("{path}: {source}; see that the disk is healthy and not full, then continue with --resume")]
@@ -129,7 +177,27 @@ pub enum Error {
         /// The run folder.
         path: std::path::PathBuf,
     },
-    /// A folder that is not a run, or not one this version understands.
+    /// A folder that somebody named as a run and that is none.
+    #[error("{path} is not a usable run: {problem}; {next}")]
+    NoRun {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What is wrong.
+        problem: String,
+        /// What to do.
+        next: String,
+    },
+    /// A folder that was named for a new run and holds something.
+    #[error("{path} cannot take a new run: {problem}; {next}")]
+    Taken {
+        /// The folder.
+        path: std::path::PathBuf,
+        /// What is there.
+        problem: String,
+        /// What to do.
+        next: String,
+    },
+    /// A run that is damaged, unfinished, or of a version that this one does not understand.
     #[error("{path} is not a usable run: {problem}; {next}")]
     NotARun {
         /// The folder.
@@ -146,14 +214,6 @@ pub enum Error {
         path: std::path::PathBuf,
         /// What had to be written, with its size where known.
         what: String,
-    },
-    /// Fine-tuning was stopped on request; it keeps no checkpoint.
-    #[error("interrupted after {done} of {total} steps; fine-tuning keeps no checkpoint, run the command again to begin anew")]
-    Unfinished {
-        /// Steps done.
-        done: u64,
-        /// Steps in all.
-        total: u64,
     },
     /// Stopped on request, everything saved.
     #[error("interrupted; everything so far is saved")]

@@ -42,7 +42,7 @@ pub struct Evaluation {
 /// Judges `network`'s features: fitted to the train split, judged on `indices`.
 ///
 /// # Errors
-/// When either side has no labels, or the device fails.
+/// When either side has no labels, or the device fails; [`Error::Interrupted`] on request, and nothing is kept.
 pub fn evaluate(
     network: &Network,
     images: &Images,
@@ -61,9 +61,9 @@ pub fn evaluate(
     }
     progress.begin("evaluate", 4, "part");
     let known = features(network, images, &train, lanes)?;
-    progress.advance(1, "train features");
+    part_done(progress, 1, "train features")?;
     let asked = features(network, images, &judged, lanes)?;
-    progress.advance(2, "judged features");
+    part_done(progress, 2, "judged features")?;
     let of = |indices: &[u32]| -> Vec<u32> {
         indices.iter().map(|i| labels.of.get(*i as usize).copied().flatten().unwrap_or(0)).collect()
     };
@@ -73,12 +73,21 @@ pub fn evaluate(
     let device = network.params.device();
     let votes = nearest(&known, &known_labels, &asked, width, classes, device)?;
     let knn = share(&votes, &asked_labels);
-    progress.advance(3, &format!("k-NN {:.2} %", 100.0 * knn));
+    part_done(progress, 3, &format!("k-NN {:.2} %", 100.0 * knn))?;
     let guesses = probe(&known, &known_labels, &asked, width, classes, device)?;
     let linear = share(&guesses, &asked_labels);
     progress.advance(4, &format!("linear {:.2} %", 100.0 * linear));
     progress.end(&format!("k-NN {:.2} %, linear probe {:.2} %", 100.0 * knn, 100.0 * linear));
     Ok(Evaluation { knn, linear, train: train.len(), judged: judged.len(), classes })
+}
+
+/// Tells that `done` parts of the open phase are finished, and whether the next one may begin.
+///
+/// # Errors
+/// [`Error::Interrupted`] on request.
+pub(crate) fn part_done(progress: &mut dyn Progress, done: u64, note: &str) -> Result<()> {
+    progress.advance(done, note);
+    if progress.stop() { Err(Error::Interrupted) } else { Ok(()) }
 }
 
 fn share(guesses: &[u32], labels: &[u32]) -> f64 {
@@ -146,25 +155,37 @@ fn probe(
     let mut bias = Tensor::<2>::zeros([1, classes], device);
     let mut moments = [weight.clone(), weight.clone(), bias.clone(), bias.clone()];
     for step in 1..=PROBE_STEPS as i32 {
-        let wrong = activation::softmax(rows.clone().matmul(weight.clone()) + bias.clone(), 1) - right.clone();
+        let wrong =
+            activation::softmax(rows.clone().matmul(weight.clone()) + bias.clone(), 1) - right.clone();
         let wrong = wrong * (1.0 / count as f64);
         let gradient = rows.clone().transpose().matmul(wrong.clone()) + weight.clone() * PROBE_DECAY;
         let [first, second, bias_first, bias_second] = moments;
-        let rate = PROBE_RATE * 0.5 * (1.0 + (std::f64::consts::PI * f64::from(step) / PROBE_STEPS as f64).cos());
+        let rate =
+            PROBE_RATE * 0.5 * (1.0 + (std::f64::consts::PI * f64::from(step) / PROBE_STEPS as f64).cos());
         let (moved, first, second) = adam(weight, gradient, first, second, rate, step);
-        let (moved_bias, bias_first, bias_second) = adam(bias, wrong.sum_dim(0), bias_first, bias_second, rate, step);
+        let (moved_bias, bias_first, bias_second) =
+            adam(bias, wrong.sum_dim(0), bias_first, bias_second, rate, step);
         (weight, bias) = (moved, moved_bias);
         moments = [first, second, bias_first, bias_second];
     }
     let asked = matrix(asked.to_vec(), [asked.len() / width, width], device);
     let scores = to_host(&(((asked - mean) / spread).matmul(weight) + bias))?;
-    let best = |row: &[f32]| (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0) as u32;
+    let best = |row: &[f32]| {
+        (0..classes).max_by(|a, b| row[*a].total_cmp(&row[*b]).then(b.cmp(a))).unwrap_or(0) as u32
+    };
     Ok(scores.chunks_exact(classes).map(best).collect())
 }
 
 type Moved = (Tensor<2>, Tensor<2>, Tensor<2>);
 
-fn adam(value: Tensor<2>, gradient: Tensor<2>, first: Tensor<2>, second: Tensor<2>, rate: f64, step: i32) -> Moved {
+fn adam(
+    value: Tensor<2>,
+    gradient: Tensor<2>,
+    first: Tensor<2>,
+    second: Tensor<2>,
+    rate: f64,
+    step: i32,
+) -> Moved {
     let first = first * 0.9 + gradient.clone() * 0.1;
     let second = second * 0.999 + gradient.square() * 0.001;
     let scale = (second.clone() * (1.0 / (1.0 - 0.999f64.powi(step)))).sqrt() + 1e-8;
@@ -185,7 +206,11 @@ mod tests {
         let mut cloud = |n: usize| -> (Vec<f32>, Vec<u32>) {
             let labels: Vec<u32> = (0..n).map(|i| (i % 2) as u32).collect();
             let point = |label: &u32, rng: &mut crate::rand::Rng| {
-                [4.0 * *label as f32 - 2.0 + rng.normal() as f32, 3.0 + rng.normal() as f32, rng.normal() as f32]
+                [
+                    4.0 * *label as f32 - 2.0 + rng.normal() as f32,
+                    3.0 + rng.normal() as f32,
+                    rng.normal() as f32,
+                ]
             };
             (labels.iter().flat_map(|label| point(label, &mut rng)).collect(), labels)
         };

@@ -2,18 +2,26 @@
 //!
 //! Together with `evaluate` the only place where labels are read. Accuracies say which split they
 //! are of; the test split is looked at once, at the end.
+//!
+//! A training keeps a checkpoint that says what it belongs to. The same training goes on from it to
+//! the weights of an undisturbed one; a training of other settings or labels begins anew and
+//! replaces it.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor, TensorData, activation};
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
-use crate::images::{Augment, Batches, Images, LabelSet};
+use crate::images::{self, Augment, Batches, Images, LabelSet};
 use crate::progress::Progress;
-use crate::rand::{Draw, Rng, stream};
+use crate::rand::{Draw, stream};
 use crate::recipe;
 use crate::supernet::extract::Network;
 use crate::supernet::{Leaves, Visible};
+use crate::train::checkpoint::{self, Header, Saved};
 use crate::train::trainer::backward;
 use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Schedule};
 
@@ -21,11 +29,12 @@ use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Schedule};
 const BETAS: [f64; 2] = [0.9, 0.999];
 /// Images per forward pass when nothing is learnt.
 const EVAL_BATCH: usize = 250;
+/// What its checkpoints call the loss.
+const OBJECTIVE: &str = "classification";
 
-/// A fine-tuned network and how well it tells the classes apart.
+/// How well a fine-tuned network tells the classes apart.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Finetuned {
-    /// The network, with its classifier.
-    pub network: Network,
     /// Share of val images classified rightly.
     pub val_accuracy: f64,
     /// Share of test images classified rightly; `None` without a test split.
@@ -34,115 +43,267 @@ pub struct Finetuned {
     pub losses: Vec<f64>,
 }
 
-/// Trains `network`, which needs a classifier, on the labelled train images.
+/// A labelled training, apart from the network.
+#[derive(Clone, Copy)]
+pub struct Tuning<'a> {
+    /// The images.
+    pub images: &'a Images,
+    /// Their labels.
+    pub labels: &'a LabelSet,
+    /// Epochs, rates and so on.
+    pub settings: &'a recipe::Finetune,
+    /// Random views.
+    pub augment: Augment,
+    /// Seed of the search.
+    pub seed: u64,
+    /// Where the first weights are from, such as `inherited` or `scratch`.
+    pub start: &'a str,
+    /// Steps between checkpoints; one is written at the end of every epoch as well.
+    pub checkpoint_steps: usize,
+    /// The lanes a step is spread over.
+    pub lanes: &'a Arc<Lanes>,
+}
+
+/// What a checkpoint keeps beside weights and moments. The losses stand as their bits, because a
+/// number can lose its last one on the way through JSON.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    belongs: String,
+    losses: Vec<u64>,
+    sum: u64,
+}
+
+/// How far a training is, apart from the weights.
+struct Standing {
+    optimizer: AdamW,
+    step: u64,
+    /// Mean loss of each finished epoch.
+    losses: Vec<f64>,
+    /// Sum of the losses in the epoch that is not finished.
+    sum: f64,
+}
+
+impl Tuning<'_> {
+    /// What a checkpoint or a result of this training belongs to: settings, views, first weights,
+    /// classes, seed, and hashes of images and labels, as JSON. The architecture is not in it.
+    pub fn belongs(&self) -> String {
+        let mut labels = Sha256::new();
+        for class in &self.labels.classes {
+            labels.update((class.len() as u64).to_le_bytes());
+            labels.update(class.as_bytes());
+        }
+        for label in &self.labels.of {
+            labels.update(label.map_or(0_u64, |label| u64::from(label) + 1).to_le_bytes());
+        }
+        let belongs = serde_json::json!({
+            "settings": self.settings,
+            "augment": self.augment,
+            "start": self.start,
+            "classes": self.labels.classes.len(),
+            "seed": self.seed,
+            "images": images::hex(&self.images.source_sha()),
+            "labels": images::hex(&labels.finalize()),
+        });
+        belongs.to_string()
+    }
+
+    /// Trains `network`, which needs a classifier, on the labelled train images, and judges it.
+    ///
+    /// Goes on from the checkpoint `saved` when it belongs to this training, and says so when it does
+    /// not. At the end the file holds the trained weights.
+    ///
+    /// # Errors
+    /// When no train or no val image has a label; when device, disk or loss fails; on request, saved
+    /// ([`Error::Interrupted`]), also when the training is finished and only the accuracies are missing.
+    pub fn run(&self, network: &mut Network, saved: &Path, progress: &mut dyn Progress) -> Result<Finetuned> {
+        let (images, labels, settings) = (self.images, self.labels, self.settings);
+        let split = images.split();
+        let train = labelled(&split.train, labels);
+        if train.is_empty() {
+            return Err(Error::NoLabels { split: "train" });
+        }
+        if labelled(&split.val, labels).is_empty() {
+            return Err(Error::NoLabels { split: "val" });
+        }
+        let size = settings.batch.clamp(1, train.len());
+        let per_epoch = Batches::count(train.len(), size) as u64;
+        let schedule =
+            Schedule::over(settings.learning_rate, settings.warmup_epochs, settings.epochs, per_epoch);
+        let config = AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: 1.0 };
+        let every: Vec<_> = network.params.slots().map(|slot| (slot, network.params.shape(slot))).collect();
+        let optimizer = AdamW::new(&network.params, config);
+        let mut at = Standing { optimizer, step: 0, losses: Vec::new(), sum: 0.0 };
+        self.go_on(network, &mut at, saved, progress)?;
+        let mut on_disk = at.step;
+        progress.begin("finetune", schedule.total, "step");
+        for epoch in (at.step / per_epoch) as u32..settings.epochs as u32 {
+            let begun = (at.step % per_epoch) as usize;
+            for indices in Batches::shuffled(&train, size, self.seed, epoch).skip(begun) {
+                if progress.stop() {
+                    // A stop before the first step must not replace another training's checkpoint.
+                    if at.step != on_disk {
+                        self.save(network, &at, saved)?;
+                    }
+                    return Err(Error::Interrupted);
+                }
+                let mut pixels = vec![0.0; indices.len() * images.numbers()];
+                images.augmented(&indices, &self.augment, self.seed, epoch, &mut pixels)?;
+                let (gradients, loss) = self.gradients(network, &pixels, &indices, at.step)?;
+                if !loss.is_finite() {
+                    return Err(Error::Diverged { term: OBJECTIVE, value: loss });
+                }
+                let rate = schedule.rate(at.step);
+                at.optimizer.step(&mut network.params, gradients, &every, rate)?;
+                at.step += 1;
+                at.sum += loss;
+                let ended = at.step.is_multiple_of(per_epoch);
+                if ended {
+                    at.losses.push(at.sum / per_epoch as f64);
+                    at.sum = 0.0;
+                }
+                if ended || at.step.is_multiple_of(self.checkpoint_steps.max(1) as u64) {
+                    self.save(network, &at, saved)?;
+                    on_disk = at.step;
+                }
+                progress.advance(at.step, &format!("loss {loss:.4}"));
+            }
+        }
+        // The weights are saved: the next call has nothing to do but to judge them.
+        if progress.stop() {
+            return Err(Error::Interrupted);
+        }
+        let val_accuracy = accuracy(network, images, &split.val, labels, self.lanes)?;
+        let val_accuracy = val_accuracy.ok_or(Error::NoLabels { split: "val" })?;
+        if progress.stop() {
+            return Err(Error::Interrupted);
+        }
+        let test_accuracy = accuracy(network, images, &split.test, labels, self.lanes)?;
+        progress.end(&format!("val accuracy {:.2} %", 100.0 * val_accuracy));
+        Ok(Finetuned { val_accuracy, test_accuracy, losses: at.losses })
+    }
+
+    /// Puts the trained weights into `network` when `saved` holds this training, finished; else it
+    /// leaves `network` alone. Says which.
+    ///
+    /// # Errors
+    /// When the file cannot be read or belongs to another network.
+    pub fn finished(&self, network: &mut Network, saved: &Path) -> Result<bool> {
+        restore_finished(network, saved, &self.belongs(), self.settings.epochs)
+    }
+
+    /// Puts weights and standing back as the checkpoint has them, if it is this training's.
+    fn go_on(
+        &self,
+        network: &mut Network,
+        at: &mut Standing,
+        saved: &Path,
+        progress: &mut dyn Progress,
+    ) -> Result<()> {
+        let Some(found) = checkpoint::read(saved)? else { return Ok(()) };
+        let Some(kept) = own(&found, &self.belongs()) else {
+            progress.say(&format!(
+                "{} is of other settings or labels and will be replaced: this training begins anew",
+                saved.display()
+            ));
+            return Ok(());
+        };
+        found.restore(&mut network.params, &mut at.optimizer)?;
+        at.step = found.header.step;
+        at.losses = kept.losses.into_iter().map(f64::from_bits).collect();
+        at.sum = f64::from_bits(kept.sum);
+        progress.say(&format!("going on with {} after step {}", saved.display(), at.step));
+        Ok(())
+    }
+
+    fn save(&self, network: &Network, at: &Standing, saved: &Path) -> Result<()> {
+        let losses = at.losses.iter().map(|loss| loss.to_bits()).collect();
+        let kept = Kept { belongs: self.belongs(), losses, sum: at.sum.to_bits() };
+        let state = serde_json::to_value(kept).map_err(|error| Error::Checkpoint(error.to_string()))?;
+        let header = Header::new(at.step, OBJECTIVE, state);
+        checkpoint::write(saved, &header, &network.params, &at.optimizer, Vec::new())
+    }
+
+    /// Mean gradient and loss of one batch.
+    fn gradients(
+        &self,
+        network: &Network,
+        pixels: &[f32],
+        indices: &[u32],
+        step: u64,
+    ) -> Result<(Gradients, f64)> {
+        let (labels, settings, lanes) = (self.labels, self.settings, self.lanes);
+        let mut rng = stream(self.seed, "finetune/paths", step);
+        let count = indices.len();
+        let numbers = pixels.len() / count;
+        let depth = network.encoder.arch().blocks.len();
+        // Drawn for the whole batch, so that what an image gets does not depend on the lanes.
+        let keep: Vec<[Vec<f32>; 2]> = (0..depth)
+            .map(|block| {
+                let rate = settings.drop_path * block as f64 / (depth - 1).max(1) as f64;
+                let mut draw = || {
+                    (0..count)
+                        .map(|_| if rng.chance(rate) { 0.0 } else { (1.0 / (1.0 - rate)) as f32 })
+                        .collect()
+                };
+                [draw(), draw()]
+            })
+            .collect();
+        let shares = lanes.count().min(count);
+        let bounds: Vec<usize> = (0..=shares).map(|share| share * count / shares).collect();
+        let parts: Vec<(usize, usize)> = bounds.windows(2).map(|w| (w[0], w[1])).collect();
+        let device = network.params.device();
+        let results = lanes.map(parts, |(from, to)| {
+            let leaves = network.params.leaves();
+            let visible = Visible::all(&pixels[from * numbers..to * numbers], network.encoder.arch(), device);
+            let column = |values: &[f32]| {
+                Tensor::<3>::from_data(TensorData::new(values[from..to].to_vec(), [to - from, 1, 1]), device)
+            };
+            let paths: Vec<[Tensor<3>; 2]> = keep.iter().map(|[a, b]| [column(a), column(b)]).collect();
+            let logits = network.logits_dropping(&leaves, &visible, Some(&paths));
+            let target = targets(&indices[from..to], labels);
+            let loss =
+                cross_entropy(logits, target, settings.label_smoothing) * ((to - from) as f64 / count as f64);
+            let value = loss.clone().inner().try_into_scalar::<f32>();
+            let value = value.map_err(|error| Error::Backend(format!("{error:?}")))?;
+            Ok((backward(&leaves, &network.params, loss), f64::from(value)))
+        })?;
+        let mut gradients = Gradients::default();
+        let mut loss = 0.0;
+        for (gradient, value) in results {
+            gradients.add(gradient);
+            loss += value;
+        }
+        Ok((gradients, loss))
+    }
+}
+
+/// What a checkpoint keeps, when it is of the training `belongs` (see [`Tuning::belongs`]).
+fn own(found: &Saved, belongs: &str) -> Option<Kept> {
+    let kept = serde_json::from_value::<Kept>(found.header.state.clone()).ok()?;
+    (found.header.objective == OBJECTIVE && kept.belongs == belongs).then_some(kept)
+}
+
+/// As [`Tuning::finished`], for a training known by what it `belongs` to and its number of epochs.
 ///
 /// # Errors
-/// When no train image has a label, when the device fails, or on request ([`Error::Unfinished`]).
-pub fn finetune(
-    mut network: Network,
-    images: &Images,
-    labels: &LabelSet,
-    settings: &recipe::Finetune,
-    augment: &Augment,
-    seed: u64,
-    lanes: &Arc<Lanes>,
-    progress: &mut dyn Progress,
-) -> Result<Finetuned> {
-    let train = labelled(&images.split().train, labels);
-    if train.is_empty() {
-        return Err(Error::NoLabels { split: "train" });
+/// As [`Tuning::finished`].
+pub(crate) fn restore_finished(
+    network: &mut Network,
+    saved: &Path,
+    belongs: &str,
+    epochs: usize,
+) -> Result<bool> {
+    let Some(found) = checkpoint::read(saved)? else { return Ok(false) };
+    let whole = own(&found, belongs).is_some_and(|kept| kept.losses.len() == epochs);
+    if whole {
+        found.restore_values(&mut network.params)?;
     }
-    if labelled(&images.split().val, labels).is_empty() {
-        return Err(Error::NoLabels { split: "val" });
-    }
-    let size = settings.batch.clamp(1, train.len());
-    let per_epoch = Batches::count(train.len(), size) as u64;
-    let total = per_epoch * settings.epochs as u64;
-    let warmup = (settings.warmup_epochs * per_epoch as f64).round() as u64;
-    let schedule = Schedule { peak: settings.learning_rate, warmup: warmup.min(total / 2), total };
-    let config = AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: 1.0 };
-    let mut optimizer = AdamW::new(&network.params, config);
-    let every: Vec<_> = network.params.slots().map(|slot| (slot, network.params.shape(slot))).collect();
-    let mut losses = Vec::new();
-    progress.begin("finetune", total, "step");
-    for epoch in 0..settings.epochs as u32 {
-        let mut sum = 0.0;
-        for (number, indices) in Batches::shuffled(&train, size, seed, epoch).enumerate() {
-            if progress.stop() {
-                return Err(Error::Unfinished { done: u64::from(epoch) * per_epoch + number as u64, total });
-            }
-            let step = u64::from(epoch) * per_epoch + number as u64;
-            let mut pixels = vec![0.0; indices.len() * images.numbers()];
-            images.augmented(&indices, augment, seed, epoch, &mut pixels)?;
-            let mut rng = stream(seed, "finetune/paths", step);
-            let (gradients, loss) = gradients(&network, &pixels, &indices, labels, settings, &mut rng, lanes)?;
-            if !loss.is_finite() {
-                return Err(Error::Diverged { term: "classification", value: loss });
-            }
-            optimizer.step(&mut network.params, gradients, &every, schedule.rate(step))?;
-            sum += loss;
-            progress.advance(step + 1, &format!("loss {loss:.4}"));
-        }
-        losses.push(sum / per_epoch as f64);
-    }
-    let val_accuracy = accuracy(&network, images, &images.split().val, labels, lanes)?;
-    let val_accuracy = val_accuracy.ok_or(Error::NoLabels { split: "val" })?;
-    let test_accuracy = accuracy(&network, images, &images.split().test, labels, lanes)?;
-    progress.end(&format!("val accuracy {:.2} %", 100.0 * val_accuracy));
-    Ok(Finetuned { network, val_accuracy, test_accuracy, losses })
+    Ok(whole)
 }
 
 /// Those of `indices` that have a label.
 pub(crate) fn labelled(indices: &[u32], labels: &LabelSet) -> Vec<u32> {
     indices.iter().copied().filter(|i| labels.of.get(*i as usize).is_some_and(Option::is_some)).collect()
-}
-
-/// Mean gradient and loss of one batch.
-fn gradients(
-    network: &Network,
-    pixels: &[f32],
-    indices: &[u32],
-    labels: &LabelSet,
-    settings: &recipe::Finetune,
-    rng: &mut Rng,
-    lanes: &Arc<Lanes>,
-) -> Result<(Gradients, f64)> {
-    let count = indices.len();
-    let numbers = pixels.len() / count;
-    let depth = network.encoder.arch().blocks.len();
-    // Drawn for the whole batch, so that what an image gets does not depend on the lanes.
-    let keep: Vec<[Vec<f32>; 2]> = (0..depth)
-        .map(|block| {
-            let rate = settings.drop_path * block as f64 / (depth - 1).max(1) as f64;
-            let mut draw = || (0..count).map(|_| if rng.chance(rate) { 0.0 } else { (1.0 / (1.0 - rate)) as f32 }).collect();
-            [draw(), draw()]
-        })
-        .collect();
-    let shares = lanes.count().min(count);
-    let bounds: Vec<usize> = (0..=shares).map(|share| share * count / shares).collect();
-    let parts: Vec<(usize, usize)> = bounds.windows(2).map(|w| (w[0], w[1])).collect();
-    let device = network.params.device();
-    let results = lanes.map(parts, |(from, to)| {
-        let leaves = network.params.leaves();
-        let visible = Visible::all(&pixels[from * numbers..to * numbers], network.encoder.arch(), device);
-        let column = |values: &[f32]| {
-            Tensor::<3>::from_data(TensorData::new(values[from..to].to_vec(), [to - from, 1, 1]), device)
-        };
-        let paths: Vec<[Tensor<3>; 2]> = keep.iter().map(|[a, b]| [column(a), column(b)]).collect();
-        let logits = network.logits_dropping(&leaves, &visible, Some(&paths));
-        let target = targets(&indices[from..to], labels);
-        let loss = cross_entropy(logits, target, settings.label_smoothing) * ((to - from) as f64 / count as f64);
-        let value = loss.clone().inner().try_into_scalar::<f32>();
-        let value = value.map_err(|error| Error::Backend(format!("{error:?}")))?;
-        Ok((backward(&leaves, &network.params, loss), f64::from(value)))
-    })?;
-    let mut gradients = Gradients::default();
-    let mut loss = 0.0;
-    for (gradient, value) in results {
-        gradients.add(gradient);
-        loss += value;
-    }
-    Ok((gradients, loss))
 }
 
 fn targets(indices: &[u32], labels: &LabelSet) -> Vec<i64> {

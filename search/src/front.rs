@@ -181,7 +181,7 @@ pub fn pick(members: &[(String, Point)], pick: &Pick) -> Result<usize> {
     let points: Vec<Point> = members.iter().map(|(_, point)| *point).collect();
     let on = front(&points);
     let (Some(&fastest), Some(&best)) = (on.first(), on.last()) else {
-        return Err(Error::Invalid {
+        return Err(Error::Unusable {
             thing: "front".to_owned(),
             problem: "it has 0 members".to_owned(),
             next: "let the search score some architectures first".to_owned(),

@@ -16,18 +16,16 @@
 
 pub mod budget;
 pub mod collective;
-pub mod train;
-pub mod teacher;
-pub mod supernet;
-pub mod progress;
-pub mod pipeline;
-pub mod objective;
-pub mod finetune;
-pub mod evaluate;
 pub mod error;
+pub mod evaluate;
+pub mod finetune;
 pub mod front;
 pub mod images;
 mod keys;
+pub mod objective;
+pub mod pipeline;
+pub mod predictor;
+pub mod progress;
 pub mod rand;
 pub mod recipe;
 pub mod report;
@@ -35,6 +33,11 @@ pub mod run;
 pub mod sampler;
 pub mod score;
 pub mod space;
+pub mod stream;
 pub mod suggest;
+pub mod supernet;
+pub mod teacher;
+pub mod topology;
+pub mod train;
 
 pub use error::{Error, Result};

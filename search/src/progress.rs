@@ -1,5 +1,7 @@
 //! How a long job talks to whoever started it, and how it is asked to stop.
 
+use crate::images;
+
 /// Receives what a job is doing. The library prints nothing itself.
 pub trait Progress {
     /// A phase begins: its name, how many units it has, and what a unit is.
@@ -12,6 +14,10 @@ pub trait Progress {
     fn say(&mut self, line: &str);
     /// Whether the job should save and return [`Error::Interrupted`](crate::Error::Interrupted).
     fn stop(&self) -> bool;
+    /// The same for reading images, which counts from many threads.
+    fn images(&self) -> images::Progress {
+        images::Progress::none()
+    }
 }
 
 /// Says nothing and never stops.

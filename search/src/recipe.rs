@@ -94,12 +94,16 @@ pub struct Role {
 
 /// The roles that are filled by name. Spaces are not among them: a space may be a file.
 pub const ROLES: [Role; 8] = [
-    Role { key: "topology", built: &["single"], planned: &["vertical"] },
-    Role { key: "stream", built: &["single"], planned: &["continual"] },
-    Role { key: "teacher.name", built: &["mae", "file", "ema"], planned: &[] },
-    Role { key: "objective.name", built: &["masked-distillation"], planned: &["contrastive", "blockwise"] },
-    Role { key: "score.name", built: &["relation-consistency"], planned: &["contrastive", "blockwise"] },
-    Role { key: "predictor.name", built: &["none"], planned: &["ridge", "mlp", "gin", "encoder-decoder"] },
+    Role { key: "topology", built: crate::topology::NAMES, planned: &["vertical"] },
+    Role { key: "stream", built: crate::stream::NAMES, planned: &["continual"] },
+    Role { key: "teacher.name", built: crate::teacher::NAMES, planned: &[] },
+    Role { key: "objective.name", built: crate::objective::NAMES, planned: &["contrastive", "blockwise"] },
+    Role { key: "score.name", built: crate::score::NAMES, planned: &["contrastive", "blockwise"] },
+    Role {
+        key: "predictor.name",
+        built: crate::predictor::NAMES,
+        planned: &["ridge", "mlp", "gin", "encoder-decoder"],
+    },
     Role { key: "predictor.pretrain", built: &["none"], planned: &["ged", "ccl"] },
     Role {
         key: "sampler.name",
@@ -177,6 +181,19 @@ impl Recipe {
             problem: error.to_string(),
             next: format!("use a seed of at most {}", i64::MAX),
         })
+    }
+
+    /// The same with absolute paths, which mean the same from every working directory.
+    ///
+    /// # Errors
+    /// When there is no working directory.
+    pub fn anchored(mut self) -> Result<Self> {
+        let paths = [&mut self.data.path, &mut self.teacher.path].into_iter().flatten();
+        // What is not there may be a word (`embedded`); if it is a mistake, whoever opens it says so.
+        for path in paths.filter(|path| path.exists()) {
+            *path = std::path::absolute(&*path).at(path.clone())?;
+        }
+        Ok(self)
     }
 
     /// Whether every part this recipe names exists.
@@ -257,7 +274,10 @@ impl Recipe {
             weight(&format!("{name}.warmup_epochs"), warmup)?;
             weight(&format!("{name}.weight_decay"), decay)?;
         }
-        divides("teacher", self.teacher.heads, self.teacher.embed)?;
+        // The width of a file's teacher stands in the file.
+        if self.teacher.name == "mae" {
+            divides("teacher", self.teacher.heads, self.teacher.embed)?;
+        }
         positive("teacher.depth", self.teacher.depth)?;
         above("teacher.ratio", self.teacher.ratio)?;
         share("teacher.ema_decay", self.teacher.ema_decay)?;

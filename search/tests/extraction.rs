@@ -17,7 +17,10 @@ fn every_corner_of_vit_micro_equals_its_extracted_network() {
     let mut rng = stream(1, "pixels", 0);
     let pixels: Vec<f32> = (0..2 * 3 * 32 * 32).map(|_| rng.normal() as f32).collect();
     let masks = [0, 1].map(|i| Mask::draw(&mut stream(1, "masks", i), largest.patches(), 0.75));
-    let views = [Visible::all(&pixels, &largest, &device), MaskedBatch::new(&pixels, &masks, &largest, &device).visible];
+    let views = [
+        Visible::all(&pixels, &largest, &device),
+        MaskedBatch::new(&pixels, &masks, &largest, &device).visible,
+    ];
     let corners = space.corners();
     assert_eq!(corners.len(), 16);
     for genes in corners {

@@ -4,11 +4,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use masktas_search::images::{self, Images, Shares, Summary};
+use masktas_search::progress::Progress as _;
 use masktas_search::space::VitSpace;
 use serde_json::{Value, json};
 
 use super::recipe::RecipeArgs;
 use crate::console::{Answer, Console, Outcome};
+use crate::signal::nothing_kept;
 use crate::style::Paint;
 use crate::table::{Table, bytes, count};
 
@@ -44,7 +46,8 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let side = u32::try_from(space.definition().image).unwrap_or(u32::MAX);
     let shares = Shares { val: recipe.data.val, test: recipe.data.test };
     let how = images::Options { shares, ..images::Options::new(side, recipe.seed) };
-    let (_, summary) = Images::open(source.as_ref(), &how, &console.reporter.images())?;
+    let opened = Images::open(source.as_ref(), &how, &console.reporter.images());
+    let (_, summary) = opened.map_err(nothing_kept)?;
     let json = serde_json::to_value(&summary).unwrap_or(Value::Null);
     Ok(Answer::new(text(&summary, options.list, recipe.seed, console), json!({ "images": json })))
 }

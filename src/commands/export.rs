@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use masktas_export::lower::Batch;
 use masktas_runtime::Verdict;
+use masktas_search::Error;
 use masktas_search::front::Pick;
 use masktas_search::pipeline::{self, ExportOptions};
 use serde_json::json;
@@ -30,7 +31,7 @@ pub struct Options {
     #[arg(long, value_name = "N", default_value = "1", value_parser = batch)]
     batch: Batch,
     /// ONNX operator set
-    #[arg(long, value_name = "N", default_value_t = 17, value_parser = clap::value_parser!(i64).range(17..=20))]
+    #[arg(long, value_name = "N", default_value = "17", value_parser = opset)]
     opset: i64,
     /// Folder of the files [default: models in the run]
     #[arg(long, value_name = "DIR")]
@@ -44,7 +45,7 @@ pub struct Options {
 enum Head {
     /// The mean of the patch tokens
     Features,
-    /// Class scores; made by `masktas finetune`
+    /// Class scores of the member as `masktas finetune` trained it, from inherited weights rather than from scratch
     Classifier,
 }
 
@@ -56,17 +57,29 @@ fn batch(text: &str) -> Result<Batch, String> {
     }
 }
 
-pub fn run(options: &Options, console: &mut Console) -> Outcome {
-    if options.head == Head::Classifier {
-        return Err(Failure::usage(format!(
-            "a searched network knows no classes; train and export a classifier with: masktas finetune {} --pick {}",
-            options.run.display(),
-            options.pick
-        )));
+fn opset(text: &str) -> Result<i64, String> {
+    match text.parse::<i64>() {
+        Ok(known @ (17 | 20 | 23)) => Ok(known),
+        _ => Err("write 17, 20 or 23".to_owned()),
     }
-    let how = ExportOptions { batch: options.batch, opset: options.opset, out: options.out.clone() };
-    let pick = Pick::parse(&options.pick);
-    let (member, files, parity) = pipeline::export(&options.run, &pick, &how, &options.engines.options())?;
+}
+
+pub fn run(options: &Options, console: &mut Console) -> Outcome {
+    let how = ExportOptions {
+        classifier: options.head == Head::Classifier,
+        batch: options.batch,
+        opset: options.opset,
+        out: options.out.clone(),
+    };
+    let (pick, engines) = (Pick::parse(&options.pick), options.engines.options());
+    let exported = pipeline::export(&options.run, &pick, &how, &engines, &mut console.reporter);
+    let (member, files, parity) = match exported {
+        Err(Error::Interrupted) => {
+            let text = "interrupted; a file may be written but was not checked, give the command again";
+            return Err(Failure { exit: Exit::Interrupted, error: text.into() });
+        }
+        other => other?,
+    };
     let mut text = format!(
         "{}\n{}  {}\n{}\n\n",
         member.id,

@@ -1,27 +1,22 @@
 //! `masktas finetune`: a member of a front trained with labels, into a classifier.
 
-use std::path::PathBuf;
-
 use clap::Args;
 use masktas_runtime::Verdict;
-use masktas_search::front::Pick;
+use masktas_search::Error;
 use masktas_search::pipeline::{self, Start, Tuned, Who};
 use masktas_search::run::Run;
 use serde_json::json;
 
 use super::shown::parity;
-use crate::cli::EngineArgs;
+use crate::cli::{EngineArgs, MemberArgs};
 use crate::console::{Answer, Console, Outcome};
-use crate::exit::Exit;
+use crate::exit::{Exit, Failure};
 
 /// Options of `masktas finetune`.
 #[derive(Args)]
 pub struct Options {
-    /// Folder of the run; its images must lie in one folder per class
-    run: PathBuf,
-    /// Which member of the front: knee, best, fastest, or an id
-    #[arg(long, value_name = "WHICH", default_value = "knee")]
-    pick: String,
+    #[command(flatten)]
+    member: MemberArgs,
     /// Start from fresh weights instead of those of the search
     #[arg(long)]
     scratch: bool,
@@ -29,17 +24,17 @@ pub struct Options {
     #[arg(long)]
     beside_uniform: bool,
     /// Epochs [default: the recipe's]
-    #[arg(long, value_name = "N")]
-    epochs: Option<usize>,
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    epochs: Option<u32>,
     #[command(flatten)]
     engines: EngineArgs,
 }
 
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
-    let pick = Pick::parse(&options.pick);
+    let (folder, pick) = (&options.member.run, options.member.pick());
     let start = if options.scratch { Start::Scratch } else { Start::Inherited };
-    let mut settings = Run::open_read_only(&options.run)?.manifest().recipe.finetune.clone();
-    settings.epochs = options.epochs.unwrap_or(settings.epochs);
+    let mut settings = Run::open_read_only(folder)?.manifest().recipe.finetune.clone();
+    settings.epochs = options.epochs.map_or(settings.epochs, |epochs| epochs as usize);
     let epochs = settings.epochs;
     let engines = options.engines.options();
     let mut whom = vec![Who::Member(pick.clone())];
@@ -51,7 +46,16 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let mut failed = false;
     for who in &whom {
         let settings = Some(settings.clone());
-        let tuned = pipeline::finetune(&options.run, who, start, settings, &engines, &mut console.reporter)?;
+        let tuned = match pipeline::finetune(folder, who, start, settings, &engines, &mut console.reporter) {
+            Err(Error::Interrupted) => {
+                let text = format!(
+                    "interrupted; everything so far is saved, go on with the same command: {}",
+                    again()
+                );
+                return Err(Failure { exit: Exit::Interrupted, error: text.into() });
+            }
+            other => other?,
+        };
         failed |= tuned.parity.verdict == Verdict::Fail;
         let from = if options.scratch { "fresh" } else { "inherited" };
         text.push_str(&shown(&tuned, who, from, epochs, console));
@@ -64,6 +68,16 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     }
     let json = json!({ "epochs": settings.epochs, "networks": answers });
     Ok(Answer { exit: if failed { Exit::Check } else { Exit::Ok }, ..Answer::new(text, json) })
+}
+
+/// The command line, as it was given: with other options the training would begin anew.
+fn again() -> String {
+    let word = |word: std::ffi::OsString| {
+        let word = word.to_string_lossy().into_owned();
+        if word.contains(char::is_whitespace) { format!("{word:?}") } else { word }
+    };
+    let words: Vec<String> = std::env::args_os().skip(1).map(word).collect();
+    format!("masktas {}", words.join(" "))
 }
 
 /// One network's part of the answer.

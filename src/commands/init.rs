@@ -29,7 +29,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Outcome {
     let path = options.folder.join("masktas.toml");
     if path.exists() && !options.force {
-        return Err(Failure::failed(format!("{} is there already; --force replaces it", path.display())));
+        return Err(Failure::usage(format!("{} is there already; --force replaces it", path.display())));
     }
     std::fs::create_dir_all(&options.folder).map_err(|error| Failure::io(&options.folder, error))?;
     std::fs::write(&path, format!("{HEAD}{}", commented(DEFAULT)))

@@ -8,7 +8,7 @@ use masktas_search::Error;
 use masktas_search::pipeline::{self, Profiled, Setup};
 use serde_json::{Value, json};
 
-use super::recipe::{RecipeArgs, quoted};
+use super::recipe::{RecipeArgs, first_given, going_on, quoted};
 use super::search;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
@@ -20,9 +20,9 @@ use crate::table::Table;
 pub struct Options {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The device; `host`: this machine
-    #[arg(long, value_name = "NAME", default_value = "host")]
-    target: String,
+    /// The device; `host`: this machine [default: the recipe's]
+    #[arg(long, value_name = "NAME")]
+    target: Option<String>,
     /// Subnets to time [default: the recipe's]
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
@@ -36,17 +36,26 @@ pub struct Options {
     engines: EngineArgs,
 }
 
+impl Options {
+    /// The first option given that makes a recipe.
+    fn first_given(&self) -> Option<&'static str> {
+        let own = [(self.target.is_some(), "--target"), (self.samples.is_some(), "--samples")];
+        self.recipe.first_given().or_else(|| first_given(&own))
+    }
+}
+
 pub fn run(options: Options, console: &mut Console) -> Outcome {
-    device(&options.target)?;
     let engines = options.engines.options();
     let setup = match &options.resume {
-        Some(folder) => Setup { out: folder.clone(), recipe: None, overrides: Vec::new(), engines },
+        Some(folder) => going_on(folder, "--resume", options.first_given(), engines)?,
         None => {
-            let mut more = vec![format!("latency.target={}", quoted(&options.target))];
-            more.extend(options.samples.map(|samples| format!("latency.samples={samples}")));
+            let target = options.target.as_ref().map(|target| format!("latency.target={}", quoted(target)));
+            let samples = options.samples.map(|samples| format!("latency.samples={samples}"));
+            let more: Vec<String> = target.into_iter().chain(samples).collect();
             let (recipe, overrides) = options.recipe.load(&more, console)?;
+            device(&recipe.latency.target)?;
             let out = options.out.clone().unwrap_or_else(search::next_run);
-            Setup { out, recipe: Some(recipe), overrides, engines }
+            Setup { out, recipe: Some(recipe), overrides, engines, profile: None }
         }
     };
     let folder = setup.out.display().to_string();
@@ -83,6 +92,7 @@ fn text(found: &Profiled, console: &Console) -> String {
         let range = format!("{} to {}", kind.show(interval.low), kind.show(interval.high));
         text.push_str(&format!("{} in this space: {range}\n", kind.key()));
     }
-    text.push_str(&format!("next: masktas search --resume {}\n", found.run.display()));
+    let run = found.run.display();
+    text.push_str(&format!("next: masktas search --resume {run}, or for each of several: --profile {run}\n"));
     text
 }

@@ -3,6 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use masktas_devices::EngineOptions;
+use masktas_search::pipeline::Setup;
 use masktas_search::recipe::Recipe;
 
 use crate::console::Console;
@@ -44,7 +46,7 @@ pub struct RecipeArgs {
 impl RecipeArgs {
     /// The first option that was given, for messages.
     pub fn first_given(&self) -> Option<&'static str> {
-        let given = [
+        first_given(&[
             (self.data.is_some(), "--data"),
             (self.space.is_some(), "--space"),
             (self.recipe.is_some(), "--recipe"),
@@ -53,8 +55,7 @@ impl RecipeArgs {
             (self.seed.is_some(), "--seed"),
             (self.threads.is_some(), "--threads"),
             (self.device.is_some(), "--device"),
-        ];
-        given.into_iter().find(|(given, _)| *given).map(|(_, name)| name)
+        ])
     }
 
     /// The options as overrides, after the ones of `--set`.
@@ -84,9 +85,52 @@ impl RecipeArgs {
         };
         let mut overrides = self.overrides();
         overrides.extend_from_slice(more);
+        if let Some(path) = &self.config {
+            there("--config", path)?;
+        }
+        if let Some(name) = self.recipe.as_deref().filter(|name| name.ends_with(".toml")) {
+            there("--recipe", Path::new(name))?;
+        }
         let recipe = Recipe::load(self.recipe.as_deref(), file, &overrides)?;
+        // Now, and not after the images are read.
+        if recipe.space.name.ends_with(".toml") {
+            there("--space", Path::new(&recipe.space.name))?;
+        }
+        if let ("file", Some(path)) = (recipe.teacher.name.as_str(), &recipe.teacher.path) {
+            there("teacher.path", path)?;
+        }
         Ok((recipe, overrides))
     }
+}
+
+/// The first of these options that was given, by name.
+pub fn first_given(options: &[(bool, &'static str)]) -> Option<&'static str> {
+    options.iter().find(|(given, _)| *given).map(|(_, name)| *name)
+}
+
+/// Goes on with the run in `folder`. It keeps the recipe it was begun with, so an option that would change that
+/// (`given`, by its name) is refused; `beside` is what it cannot stand beside.
+pub fn going_on(
+    folder: &Path,
+    beside: &str,
+    given: Option<&str>,
+    engines: EngineOptions,
+) -> Result<Setup, Failure> {
+    if let Some(given) = given {
+        return Err(Failure::usage(format!(
+            "{given} cannot be combined with {beside}: a run goes on by the recipe it was begun with; leave it out, or \
+             begin a new run with --out"
+        )));
+    }
+    Ok(Setup { out: folder.to_owned(), recipe: None, overrides: Vec::new(), engines, profile: None })
+}
+
+/// Whether there is a file where an option says so.
+fn there(option: &str, path: &Path) -> Result<(), Failure> {
+    if path.exists() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!("{option} {}: there is no such file; check the path", path.display())))
 }
 
 /// A value that stays a text whatever it looks like.

@@ -11,13 +11,16 @@ use masktas_devices::{
 use masktas_export::package;
 use masktas_runtime::tolerance::relative_difference;
 use masktas_runtime::{Interpolation, Preprocess, Tensor, Tolerance, Verdict, onnx};
+use masktas_search::Error;
 use masktas_search::images::{Geometry, decode_for};
+use masktas_search::progress::Progress as _;
 use serde_json::{Value, json};
 
 use super::shown;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::{Exit, Failure};
+use crate::signal::nothing_kept;
 use crate::table::Table;
 
 /// Classes shown of each image.
@@ -117,10 +120,10 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, Failure> {
-    let length = std::fs::metadata(path).map_err(|error| Failure::io(path, error))?.len();
+    let length = std::fs::metadata(path).map_err(|error| Failure::given(path, error))?.len();
     if length > MODEL_MAX {
         let text =
-            format!("{} has {length} bytes, at most {MODEL_MAX} are read; is it a model?", path.display());
+            format!("{} has {length} bytes, at most {MODEL_MAX} are read; give an ONNX file", path.display());
         return Err(Failure::failed(text));
     }
     std::fs::read(path).map_err(|error| Failure::io(path, error))
@@ -141,7 +144,12 @@ fn images(options: &Options, graph: &masktas_runtime::Graph) -> Result<Vec<Tenso
     }
     let side = |pixels: usize| u32::try_from(pixels).unwrap_or(u32::MAX);
     let geometry = Geometry { resize: side(how.resize), crop: side(how.crop) };
-    options.images.iter().map(|path| Ok(how.apply(&decode_for(path, geometry)?)?)).collect()
+    let image = |path: &PathBuf| -> Result<Tensor, Failure> {
+        // One that is not there is the command line's fault, one that cannot be decoded its own.
+        std::fs::metadata(path).map_err(|error| Failure::given(path, error))?;
+        Ok(how.apply(&decode_for(path, geometry)?)?)
+    };
+    options.images.iter().map(image).collect()
 }
 
 /// The engines that are asked for, or the first that can be used, and why.
@@ -169,7 +177,8 @@ fn choose(options: &Options, all: bool, how: &EngineOptions) -> Result<Vec<Chose
                     Err(failure) => missing.push(format!("not {name}: {}", failure.error)),
                 }
             }
-            Err(Failure::failed(format!("no engine can be used: {}", missing.join("; "))))
+            let missing = missing.join("; ");
+            Err(Failure::failed(format!("no engine can be used: {missing}; see `masktas doctor`")))
         }
     }
 }
@@ -191,6 +200,9 @@ fn infer(
     let name = loaded.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
     let mut outputs = Vec::with_capacity(inputs.len());
     for input in inputs {
+        if console.reporter.stop() {
+            return Err(nothing_kept(Error::Interrupted));
+        }
         outputs.push(loaded.run(&[(name.clone(), input.clone())])?);
     }
     let provider = loaded.provider_used().to_owned();
@@ -205,7 +217,6 @@ fn time(
     options: &Options,
     console: &mut Console,
 ) -> Result<Measurement, Failure> {
-    use masktas_search::progress::Progress as _;
     let protocol = Protocol { threads: options.threads, ..Protocol::default() };
     let (name, most) = (format!("timing in {}", engine.name()), protocol.max_rounds as u64);
     console.reporter.begin(&name, most, "round");
@@ -219,7 +230,7 @@ fn time(
     console.reporter.end("");
     match measured.and_then(|rows| rows.into_iter().next()) {
         Some(row) => Ok(row?),
-        None => Err(masktas_search::Error::Interrupted.into()),
+        None => Err(nothing_kept(Error::Interrupted)),
     }
 }
 

@@ -4,17 +4,19 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::device;
-use masktas_search::budget::{Limit, SearchBudget};
+use masktas_devices::engine;
+use masktas_search::budget::{Kind, Limit, SearchBudget};
 use masktas_search::pipeline::{self, Setup};
 use masktas_search::recipe::Recipe;
 use masktas_search::report::axis;
 use masktas_search::run::Run;
 use masktas_search::space::{Space as _, VitSpace};
+use masktas_search::teacher::TaughtBy;
 use masktas_search::{Error, report};
 use serde_json::{Value, json};
 
 use super::front::bend;
-use super::recipe::{RecipeArgs, quoted};
+use super::recipe::{RecipeArgs, first_given, going_on, quoted};
 use super::shown;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
@@ -34,6 +36,9 @@ pub struct Options {
     /// At most this latency, such as 5ms
     #[arg(long, value_name = "TIME", help_heading = "Budget")]
     latency: Option<String>,
+    /// Take over what a finished `masktas profile` measured, instead of measuring again
+    #[arg(long, value_name = "RUN", help_heading = "Budget")]
+    profile: Option<PathBuf>,
     /// At most this many parameters, such as 2M
     #[arg(long, value_name = "COUNT", help_heading = "Budget")]
     params: Option<String>,
@@ -72,27 +77,53 @@ impl Options {
         .flatten()
         .collect()
     }
+
+    /// The first option given that a run begun earlier would ignore.
+    fn first_given(&self) -> Option<&'static str> {
+        let own = [
+            (self.target.is_some(), "--target"),
+            (self.latency.is_some(), "--latency"),
+            (self.profile.is_some(), "--profile"),
+            (self.params.is_some(), "--params"),
+            (self.flops.is_some(), "--flops"),
+            (self.evaluations.is_some(), "--evaluations"),
+        ];
+        self.recipe.first_given().or_else(|| first_given(&own))
+    }
 }
 
 pub fn run(options: Options, console: &mut Console) -> Outcome {
+    let engines = options.engines.options();
     let setup = match &options.resume {
-        Some(folder) => going_on(&options, folder)?,
+        Some(folder) => going_on(folder, "--resume", options.first_given(), engines)?,
         None => {
             let (recipe, overrides) = options.recipe.load(&options.overrides(), console)?;
             device(&recipe.latency.target)?;
             recipe.built()?;
+            let limits = Limit::all(&recipe.budget)?;
+            if let Some(from) = &options.profile {
+                usable(from, &limits)?;
+                pipeline::check_profile(&recipe, from, &engines)?;
+            }
             if options.dry_run {
                 return dry_run(&recipe, console);
+            }
+            // Every engine answers at the end; one that is missing is better known before hours of training.
+            for name in engine::engines() {
+                engine::engine(name, &engines)?.check()?;
             }
             let out = match &options.out {
                 Some(out) => out.clone(),
                 None => next_run(),
             };
-            Setup { out, recipe: Some(recipe), overrides, engines: options.engines.options() }
+            Setup { out, recipe: Some(recipe), overrides, engines, profile: options.profile.clone() }
         }
     };
     let folder = setup.out.clone();
     console.say(&format!("run {}", folder.display()));
+    if let Some(from) = &setup.profile {
+        console.say(&format!("latency is as measured in {}", from.display()));
+    }
     let found = match pipeline::search(&setup, &mut console.reporter) {
         Err(Error::Interrupted) => {
             let text = format!(
@@ -109,6 +140,8 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     let style = console.style;
     let mut text = format!("front: {} of {} scored architectures\n\n", found.front.len(), found.trials);
     text.push_str(&shown::front(&found.front, axis, bend, style));
+    let teacher = TaughtBy::of(&run)?;
+    text.push_str(&shown::teacher(teacher.as_ref()));
     if !found.finalists.is_empty() {
         text.push_str("\nfinalists: exported, replayed in every engine, measured again\n\n");
         text.push_str(&shown::finalists(&found.finalists, style));
@@ -132,27 +165,24 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     let mut json = serde_json::to_value(&found).unwrap_or(Value::Null);
     if let Value::Object(keys) = &mut json {
         keys.insert("axis".to_owned(), axis.key().into());
+        keys.insert("teacher".to_owned(), serde_json::to_value(&teacher).unwrap_or(Value::Null));
         keys.insert("report".to_owned(), page.display().to_string().into());
         keys.insert("parity".to_owned(), verdict.map(|verdict| verdict.to_string()).into());
     }
     Ok(Answer { exit: if failed { Exit::Check } else { Exit::Ok }, ..Answer::new(text, json) })
 }
 
-/// A run keeps the recipe it was begun with.
-fn going_on(options: &Options, folder: &Path) -> Result<Setup, Failure> {
-    let other = options.overrides().into_iter().next();
-    if let Some(given) = options.recipe.first_given().map(str::to_owned).or(other) {
-        return Err(Failure::usage(format!(
-            "{given} cannot be combined with --resume: a run goes on by the recipe it was begun with; leave it out, or \
-             begin a new run with --out"
-        )));
+/// A profile is of no use where other costs are limited and latency is not: then nothing is timed.
+fn usable(profile: &Path, limits: &[Limit]) -> Result<(), Failure> {
+    match limits.first() {
+        Some(limit) if limits.iter().all(|limit| limit.kind != Kind::Latency) => {
+            let profile = profile.display();
+            Err(Failure::usage(format!(
+                "--profile {profile} has no use with {limit}: latency is not limited; add --latency, or leave --profile out"
+            )))
+        }
+        _ => Ok(()),
     }
-    Ok(Setup {
-        out: folder.to_owned(),
-        recipe: None,
-        overrides: Vec::new(),
-        engines: options.engines.options(),
-    })
 }
 
 /// The first of `runs/1`, `runs/2`, … that does not exist.
@@ -171,10 +201,10 @@ pub fn next_run() -> PathBuf {
 fn dry_run(recipe: &Recipe, console: &mut Console) -> Outcome {
     let space = VitSpace::load(&recipe.space.name)?;
     let limits = Limit::all(&recipe.budget)?;
-    let countable = limits.into_iter().filter(|limit| limit.kind != masktas_search::budget::Kind::Latency);
+    let countable = limits.into_iter().filter(|limit| limit.kind != Kind::Latency);
     let budget = SearchBudget::new(&space, countable.collect(), None)?;
     let mut intervals = Vec::new();
-    for kind in [masktas_search::budget::Kind::Params, masktas_search::budget::Kind::Flops] {
+    for kind in [Kind::Params, Kind::Flops] {
         intervals.push(budget.interval(kind, recipe.seed)?);
     }
     budget.intervals(recipe.seed)?;

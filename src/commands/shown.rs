@@ -4,6 +4,7 @@ use masktas_devices::{Measurement, Parity, Steadiness};
 use masktas_runtime::Verdict;
 use masktas_search::budget::Kind;
 use masktas_search::pipeline::{Candidate, Finalist};
+use masktas_search::teacher::TaughtBy;
 
 use crate::style::{Paint, Style};
 use crate::table::{Cell, Table};
@@ -103,21 +104,18 @@ pub fn front(front: &[Candidate], axis: Kind, knee: Option<usize>, style: Style)
     table.show(style)
 }
 
+/// Who taught, and whether what came of it is label-free: one line; nothing while there is no teacher.
+pub fn teacher(teacher: Option<&TaughtBy>) -> String {
+    teacher.map_or_else(String::new, |teacher| {
+        format!("teacher: {}, {}\n", teacher.name, teacher.doubt().unwrap_or("label-free"))
+    })
+}
+
 /// Members of the front that were made into files, checked and measured again.
 pub fn finalists(finalists: &[Finalist], style: Style) -> String {
-    let engines: Vec<&str> = finalists
-        .iter()
-        .flat_map(|one| one.parity.rows.iter().map(|row| row.engine.as_str()))
-        .fold(Vec::new(), |mut names, name| {
-            if !names.contains(&name) {
-                names.push(name);
-            }
-            names
-        });
-    let measured: Vec<&str> = finalists
-        .first()
-        .map(|one| one.measured.iter().map(|measured| measured.engine.as_str()).collect())
-        .unwrap_or_default();
+    let engines =
+        distinct(finalists.iter().flat_map(|one| one.parity.rows.iter().map(|row| row.engine.as_str())));
+    let measured = distinct(finalists.iter().flat_map(|one| one.measured.iter().map(|m| m.engine.as_str())));
     let mut head = vec!["score".to_owned(), "predicted ms (90 %)".to_owned()];
     head.extend(measured.iter().map(|engine| format!("measured {engine}")));
     head.extend(engines.iter().map(|engine| format!("parity {engine}")));
@@ -142,6 +140,17 @@ pub fn finalists(finalists: &[Finalist], style: Style) -> String {
         table.row(row);
     }
     table.show(style)
+}
+
+/// The names, each once, in the order they come first.
+fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
+    let mut once = Vec::new();
+    for name in names {
+        if !once.contains(&name) {
+            once.push(name);
+        }
+    }
+    once
 }
 
 /// The worst verdict of all finalists.

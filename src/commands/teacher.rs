@@ -3,14 +3,15 @@
 use std::path::PathBuf;
 
 use clap::Args;
+use masktas_search::Error;
 use masktas_search::pipeline::{self, Setup};
-use masktas_search::run::write_atomic;
+use masktas_search::run::{Run, write_atomic};
 use serde_json::json;
 
-use super::recipe::RecipeArgs;
+use super::recipe::{RecipeArgs, going_on};
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
 
 /// Options of `masktas teacher`.
 #[derive(Args)]
@@ -30,26 +31,35 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     let more: Vec<String> = options.epochs.iter().map(|epochs| format!("teacher.epochs={epochs}")).collect();
     let engines = EngineArgs::default().options();
     let setup = if folder.join("run.toml").exists() {
+        let mut other = options.recipe.first_given().or(options.epochs.map(|_| "--epochs"));
+        if other.is_some() {
+            // The same command again goes on; another one would be ignored.
+            let (recipe, _) = options.recipe.load(&more, console)?;
+            if recipe.anchored()? == Run::open_read_only(&folder)?.manifest().recipe {
+                other = None;
+            }
+        }
+        let beside = format!("{}, which was begun by another recipe", folder.display());
+        let setup = going_on(&folder, &beside, other, engines)?;
         console.say(&format!("going on with {}, by the recipe it was begun with", folder.display()));
-        Setup { out: folder.clone(), recipe: None, overrides: Vec::new(), engines }
+        setup
     } else {
         let (recipe, overrides) = options.recipe.load(&more, console)?;
-        Setup { out: folder.clone(), recipe: Some(recipe), overrides, engines }
+        Setup { out: folder.clone(), recipe: Some(recipe), overrides, engines, profile: None }
     };
-    let trained = pipeline::teacher(&setup, &mut console.reporter)?;
+    let trained = match pipeline::teacher(&setup, &mut console.reporter) {
+        Err(Error::Interrupted) => {
+            let text = format!(
+                "interrupted; everything so far is saved, go on with: masktas teacher --out {}",
+                options.out.display()
+            );
+            return Err(Failure { exit: Exit::Interrupted, error: text.into() });
+        }
+        other => other?,
+    };
     let bytes = std::fs::read(&trained).map_err(|error| Failure::io(&trained, error))?;
     write_atomic(&options.out, &bytes)?;
     let out = options.out.display();
-    let text = format!(
-        "{out}\nnext: masktas search --set teacher.name=file --set teacher.path={out} --set teacher.labels=none \\\n  \
-         --set teacher.heads={}\n",
-        heads(&folder)?
-    );
+    let text = format!("{out}\nnext: masktas search --set teacher.name=file --set teacher.path={out}\n");
     Ok(Answer::new(text, json!({ "teacher": options.out, "run": folder, "labels": "none" })))
-}
-
-/// The number of heads, which a weights file does not tell.
-fn heads(folder: &std::path::Path) -> Result<usize, Failure> {
-    let run = masktas_search::run::Run::open_read_only(folder)?;
-    Ok(run.manifest().recipe.teacher.heads)
 }

@@ -206,7 +206,7 @@ mod tests {
         let both = [b.clone(), a.clone()];
         let ordered_both = ordered("e", &want, &both).unwrap();
         assert_eq!(ordered_both[0].shape(), [1]);
-        assert!(ordered("e", &want, &[a.clone()]).unwrap_err().to_string().contains("1 inputs"));
+        assert!(ordered("e", &want, std::slice::from_ref(&a)).unwrap_err().to_string().contains("1 inputs"));
         let wrong = [a, ("b".to_owned(), Tensor::f32([3], vec![0.0; 3]).unwrap())];
         let text = ordered("e", &want, &wrong).unwrap_err().to_string();
         assert!(text.contains("[3]") && text.contains("[2]"), "{text}");

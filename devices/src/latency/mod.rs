@@ -172,16 +172,11 @@ fn to_json(kind: &str, model: &impl Serialize) -> Result<String> {
 /// # Errors
 /// [`Error::InvalidLatencyModel`].
 pub fn from_json(text: &str) -> Result<Box<dyn LatencyModel>> {
-    let fail = |e: serde_json::Error| Error::InvalidLatencyModel {
-        reason: format!("{e}; run `masktas profile` to make a new one"),
-    };
+    let fail = |e: serde_json::Error| Error::InvalidLatencyModel { reason: e.to_string() };
     let stored: Stored = serde_json::from_str(text).map_err(fail)?;
     if stored.version != STORED {
         return Err(Error::InvalidLatencyModel {
-            reason: format!(
-                "its version is {} and this program reads {STORED}; run `masktas profile` to make a new one",
-                stored.version
-            ),
+            reason: format!("its version is {} and this program reads {STORED}", stored.version),
         });
     }
     let found = MODELS.iter().find(|(known, _, _)| *known == stored.kind);
@@ -191,7 +186,7 @@ pub fn from_json(text: &str) -> Result<Box<dyn LatencyModel>> {
 
 fn unknown(name: &str) -> Error {
     Error::InvalidLatencyModel {
-        reason: format!("there is no kind `{name}`; choose one of {}", latency_models().join(", ")),
+        reason: format!("there is no kind `{name}`, only {}", latency_models().join(", ")),
     }
 }
 

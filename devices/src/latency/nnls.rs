@@ -58,11 +58,11 @@ impl Nnls {
             if moved <= TOLERANCE {
                 break;
             }
-            if sweep % BETWEEN == 0 {
-                if let Some(exact) = self.pivot(lambda, start) {
-                    *start = exact;
-                    break;
-                }
+            if sweep % BETWEEN == 0
+                && let Some(exact) = self.pivot(lambda, start)
+            {
+                *start = exact;
+                break;
             }
         }
         start.iter().zip(&self.scale).map(|(b, s)| if *s > 0.0 { b / s } else { 0.0 }).collect()
@@ -221,9 +221,11 @@ mod tests {
             a.swap(i, pivot);
             b.swap(i, pivot);
             for r in i + 1..n {
-                let f = a[r][i] / a[i][i];
-                for c in i..n {
-                    a[r][c] -= f * a[i][c];
+                let (above, below) = a.split_at_mut(r);
+                let (top, row) = (&above[i], &mut below[0]);
+                let f = row[i] / top[i];
+                for (value, over) in row.iter_mut().zip(top).skip(i) {
+                    *value -= f * over;
                 }
                 b[r] -= f * b[i];
             }

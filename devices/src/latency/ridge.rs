@@ -81,15 +81,11 @@ fn dot(coefficients: &[f64], terms: &[f64]) -> f64 {
 fn check_features(features: &Features, version: u32, names: &[String]) -> Result<()> {
     let fail = |reason| Err(Error::InvalidFeatures { reason });
     if features.version != version {
-        return fail(format!(
-            "their version is {} and the model's is {version}; profile the device again",
-            features.version
-        ));
+        return fail(format!("their version is {} and the model's is {version}", features.version));
     }
     if features.names != names || features.values.len() != names.len() {
         return fail(format!(
-            "they have {} names and {} values, and the model has {} names, or the names differ; profile the \
-             device again",
+            "they have {} names and {} values, and the model has {} names, or the names differ",
             features.names.len(),
             features.values.len(),
             names.len()
@@ -111,10 +107,7 @@ fn check(samples: &[Sample]) -> Result<(&Features, &Key)> {
         check_features(&sample.features, first.features.version, &first.features.names)?;
         if !(sample.ms.is_finite() && sample.ms > 0.0) {
             return Err(Error::InvalidFeatures {
-                reason: format!(
-                    "a measured latency is {} ms and must be above 0; measure it again",
-                    sample.ms
-                ),
+                reason: format!("a measured latency is {} ms and must be above 0", sample.ms),
             });
         }
     }

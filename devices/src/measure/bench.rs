@@ -78,10 +78,7 @@ impl<'e> Bench<'e> {
         protocol.validate()?;
         if protocol.clock == Clock::Cpu && !engine.runs_in_process() {
             return Err(Error::InvalidProtocol {
-                reason: format!(
-                    "the cpu clock cannot see the work of engine {}; choose the wall clock",
-                    engine.name()
-                ),
+                reason: format!("the cpu clock cannot see the work of engine {}", engine.name()),
             });
         }
         let engine_version = engine.version()?;

@@ -180,10 +180,11 @@ mod tests {
     impl World for Simulated {
         fn run(&mut self, index: usize) -> Result<RunTime> {
             self.calls.push(index);
-            if let Some((who, after)) = self.fail {
-                if who == index && self.calls.iter().filter(|c| **c == index).count() > after {
-                    return Err(Error::Caller("died".into()));
-                }
+            if let Some((who, after)) = self.fail
+                && who == index
+                && self.calls.iter().filter(|c| **c == index).count() > after
+            {
+                return Err(Error::Caller("died".into()));
             }
             // Half an amplitude of 40 % over ten seconds.
             let drift = 1.0 + 0.4 * (self.seconds / 10.0).sin();

@@ -51,11 +51,14 @@ pub fn golden(engine_name: &str, graph: &Graph) -> Golden {
     Golden { inputs, outputs }
 }
 
-/// Whether an engine can be used; says so when it cannot.
+/// Whether an engine can be used. Without it a test is skipped and says so, or fails where
+/// `MASKTAS_REQUIRE_ENGINES` is 1, as under `make test`.
 pub fn here(name: &str) -> bool {
     match engine(name, &EngineOptions::default()).unwrap().check() {
         Ok(()) => true,
         Err(error) => {
+            let required = std::env::var("MASKTAS_REQUIRE_ENGINES").is_ok_and(|value| value == "1");
+            assert!(!required, "MASKTAS_REQUIRE_ENGINES is 1, but {name}: {error}; run `make ort`");
             eprintln!("skipped: {error}");
             false
         }

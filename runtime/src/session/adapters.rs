@@ -137,5 +137,9 @@ pub(super) fn choose(wanted: Option<&str>, allow_software: bool) -> Result<(Adap
             Some(index) => a.index == index,
             None => a.name.to_lowercase().contains(&lower),
         })
-        .ok_or_else(|| Error::NoAdapter { wanted: format!("is called '{wanted}'"), next })
+        .ok_or_else(|| match names.is_empty() {
+            // Then no name would do.
+            true => Error::NoAdapter { wanted: format!("is called '{wanted}'"), next },
+            false => Error::UnknownAdapter { name: wanted.to_owned(), next },
+        })
 }

@@ -120,8 +120,8 @@ impl Session {
     /// Puts a model on an adapter.
     ///
     /// # Errors
-    /// As [`onnx::read`] for bytes and [`plan_with`] for the graph; [`Error::NoAdapter`],
-    /// [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
+    /// As [`onnx::read`] for bytes and [`plan_with`] for the graph; [`Error::UnknownAdapter`],
+    /// [`Error::NoAdapter`], [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
     pub fn load<'a>(model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
         let (info, adapter) = adapters::choose(options.adapter.as_deref(), options.allow_software)?;
         let mut target = info.target.clone();

@@ -32,7 +32,7 @@ use super::decode::{self, Format, Picture, Reason};
 use super::progress::Counter;
 use super::source::Hash;
 use super::{ImagesError, Progress, Stage};
-use crate::error::Result;
+use crate::error::{Error, Result};
 
 const MAGIC: &[u8; 8] = b"MTIMAGES";
 /// Raised whenever the same image would become other bytes.
@@ -172,6 +172,7 @@ impl Cache {
         match done {
             Ok(()) => {}
             Err(Failed::Picture(error)) => return Err(error.into()),
+            Err(Failed::Stopped) => return Err(Error::Interrupted),
             Err(Failed::Io(source)) => {
                 let needed =
                     (hashes.len() as u64) * (u64::from(side).pow(2) * 3 + ENTRY as u64) + HEADER as u64;
@@ -265,6 +266,7 @@ enum Unusable {
 enum Failed {
     Io(io::Error),
     Picture(ImagesError),
+    Stopped,
 }
 
 /// Removes a half-written file, whatever ends the build.
@@ -408,18 +410,21 @@ impl Build<'_> {
         let block = (BLOCK_BYTES / ((self.side as usize).pow(2) * 3)).clamp(1, 4096);
         for start in (0..self.hashes.len()).step_by(block) {
             // Decoded in parallel, collected and written in order: the file does not depend on threads.
-            let decoded: Vec<_> = (start..self.hashes.len().min(start + block))
+            let decoded: Option<Vec<_>> = (start..self.hashes.len().min(start + block))
                 .into_par_iter()
                 .map_init(Resizer::new, |resizer, at| {
+                    if self.count.stopped() {
+                        return None;
+                    }
                     let done = (self.load)(at).and_then(|picture| {
                         let square = decode::prepare(&picture, self.side, resizer)?;
                         Ok((square, picture.width, picture.height, picture.format))
                     });
                     self.count.one();
-                    (at, done)
+                    Some((at, done))
                 })
                 .collect();
-            for (at, done) in decoded {
+            for (at, done) in decoded.ok_or(Failed::Stopped)? {
                 let Some(&hash) = self.hashes.get(at) else { continue };
                 match done {
                     Ok((square, width, height, format)) => {

@@ -205,12 +205,16 @@ impl ImageSource for Cifar {
             .collect::<Vec<_>>()
             .into_par_iter()
             .filter_map(|(place, part)| {
+                if count.stopped() {
+                    return None;
+                }
                 // The label bytes are cut off before the content is hashed.
                 let pixels = self.record(place)?.1.get(self.which.labels()..)?;
                 count.one();
                 Some(Item { place, hash: Sha256::digest(pixels).into(), part })
             })
             .collect();
+        progress.check()?;
         Ok(Scan { items, ..Scan::default() })
     }
 

@@ -33,7 +33,7 @@ pub enum Reason {
     #[error("is not a JPEG, PNG or WebP image")]
     NotAnImage,
     /// More pixels than [`MAX_PIXELS`].
-    #[error("has {width} x {height} = {pixels} pixels, at most {MAX_PIXELS} are decoded; scale it down")]
+    #[error("has {width} x {height} = {pixels} pixels, at most {MAX_PIXELS} are decoded")]
     TooManyPixels {
         /// Width in px.
         width: u32,
@@ -55,7 +55,7 @@ pub enum Reason {
     #[error("is damaged: {0}")]
     Damaged(String),
     /// The content is not what it was a moment ago.
-    #[error("has changed since it was first read; run the command again")]
+    #[error("has changed since it was first read")]
     Changed,
     /// The file cannot be read.
     #[error("cannot be read: {0}")]

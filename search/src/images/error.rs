@@ -80,7 +80,7 @@ pub enum ImagesError {
         expected: String,
     },
     /// One image asked for by name cannot be used.
-    #[error("{path}: {reason}")]
+    #[error("{path}: {reason}; give an image that can be read, or mend this one")]
     Picture {
         /// The image.
         path: PathBuf,

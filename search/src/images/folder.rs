@@ -107,6 +107,9 @@ impl ImageSource for Folder {
             .enumerate()
             .map(|(place, path)| {
                 let name = self.describe(place);
+                if count.stopped() {
+                    return Err(Skipped { path: name, reason: "not read".into() });
+                }
                 // Taken before the file is read: a change in between shows the next time.
                 let hashed =
                     fs::metadata(path).map_err(|e| Reason::Unreadable(e.to_string())).and_then(|meta| {
@@ -129,6 +132,8 @@ impl ImageSource for Folder {
             ..Scan::default()
         };
         memo.write(read.iter().flatten().map(|(i, meta)| (self.describe(i.place), meta.clone(), i.hash)));
+        // What was read so far is remembered, and need not be read again.
+        progress.check()?;
         for one in read {
             match one {
                 Ok((item, _)) => scan.items.push(item),

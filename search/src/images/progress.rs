@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::error::{Error, Result};
+
 /// What is being done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
@@ -14,20 +16,42 @@ pub enum Stage {
 }
 
 type Sink = dyn Fn(Stage, usize, usize) + Send + Sync;
+type Stop = dyn Fn() -> bool + Send + Sync;
 
-/// Where progress is told. Called from many threads, with done never above total.
+/// Where progress is told, and who may ask to stop. Called from many threads, with done never above total.
 #[derive(Default)]
-pub struct Progress(Option<Box<Sink>>);
+pub struct Progress {
+    sink: Option<Box<Sink>>,
+    stop: Option<Box<Stop>>,
+}
 
 impl Progress {
     /// Tells nobody.
     pub fn none() -> Progress {
-        Progress(None)
+        Progress::default()
     }
 
     /// Calls `sink(stage, done, total)`.
     pub fn new(sink: impl Fn(Stage, usize, usize) + Send + Sync + 'static) -> Progress {
-        Progress(Some(Box::new(sink)))
+        Progress { sink: Some(Box::new(sink)), stop: None }
+    }
+
+    /// The same, ending the work early once `stop` says so.
+    pub fn until(self, stop: impl Fn() -> bool + Send + Sync + 'static) -> Progress {
+        Progress { stop: Some(Box::new(stop)), ..self }
+    }
+
+    /// Whether the work should end early.
+    pub fn stopped(&self) -> bool {
+        self.stop.as_ref().is_some_and(|stop| stop())
+    }
+
+    /// For the end of a stage, whose rest is not to be used after a stop.
+    ///
+    /// # Errors
+    /// [`Error::Interrupted`] when the work should end early.
+    pub fn check(&self) -> Result<()> {
+        if self.stopped() { Err(Error::Interrupted) } else { Ok(()) }
     }
 
     /// A counter of one stage; says at once that it begins.
@@ -47,13 +71,18 @@ pub struct Counter<'a> {
 }
 
 impl Counter<'_> {
+    /// Whether the rest may be left undone.
+    pub fn stopped(&self) -> bool {
+        self.progress.stopped()
+    }
+
     /// One more is done.
     pub fn one(&self) {
         self.tell(self.done.fetch_add(1, Ordering::Relaxed) + 1);
     }
 
     fn tell(&self, done: usize) {
-        if let Some(sink) = &self.progress.0 {
+        if let Some(sink) = &self.progress.sink {
             sink(self.stage, done.min(self.total), self.total);
         }
     }

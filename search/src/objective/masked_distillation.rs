@@ -35,7 +35,11 @@ impl Objective for MaskedDistillation {
         let mut parts = Vec::new();
         if weights.pixel > 0.0 {
             let guess = pass.supernet.decode(pass.leaves, &encoded, pass.batch);
-            parts.push(Term { name: "pixel", weight: weights.pixel, loss: terms::pixel(guess, pass.batch.target.clone()) });
+            parts.push(Term {
+                name: "pixel",
+                weight: weights.pixel,
+                loss: terms::pixel(guess, pass.batch.target.clone()),
+            });
         }
         if let Some(teacher) = pass.teacher {
             if project {

@@ -9,8 +9,37 @@ use masktas_export::VitArch;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
+use crate::recipe;
 use crate::supernet::{Leaves, MaskedBatch, Supernet};
 use crate::teacher::Features;
+
+/// Registered objectives.
+pub const NAMES: &[&str] = &["masked-distillation"];
+
+/// The objective registered under the recipe's name. `in_place` weighs the distillation from the
+/// largest subnet, which the recipe keeps with the supernet's sampling.
+///
+/// # Errors
+/// Unknown names, with a suggestion.
+pub fn by_name(settings: &recipe::Objective, in_place: f64) -> Result<Box<dyn Objective>> {
+    let weights = TermWeights {
+        pixel: settings.pixel,
+        feature: settings.feature,
+        relation: settings.relation,
+        in_place,
+    };
+    match settings.name.as_str() {
+        "masked-distillation" => {
+            let steps = settings.scale_steps as u64;
+            Ok(Box::new(masked_distillation::MaskedDistillation::new(weights, settings.temperature, steps)))
+        }
+        name => Err(Error::UnknownName {
+            what: "objective",
+            name: name.to_owned(),
+            hint: crate::suggest::hint(name, NAMES.iter().copied()),
+        }),
+    }
+}
 
 /// One subnet's part of a training step.
 pub struct Pass<'a> {

@@ -1,45 +1,29 @@
 //! The search chapter: reference subnets are scored once, then the sampler proposes and learns.
+//!
+//! It knows genes only: any space and any score will do.
 
 use std::time::Instant;
 
-use super::Workshop;
 use crate::budget::SearchBudget;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::rand::stream;
+use crate::recipe::Recipe;
 use crate::run::{Phase, ReferenceRecord, Run, TrialRecord, document};
 use crate::sampler::{self, Budget, Trial};
-use crate::score::relation::RelationConsistency;
 use crate::score::{Component, Fusion, Score};
 use crate::space::{Genes, Space};
-use crate::supernet::Supernet;
-use crate::teacher::Teacher;
 
 /// Scores references, then searches until the recipe's evaluations are used or the space is.
 pub(crate) fn explore(
     run: &mut Run,
-    shop: &Workshop,
-    supernet: Supernet,
-    teacher: &dyn Teacher,
+    recipe: &Recipe,
+    space: &dyn Space,
+    score: &mut dyn Score,
     budgets: &SearchBudget<'_>,
     progress: &mut dyn Progress,
 ) -> Result<()> {
-    if run.is_done(Phase::Search)? {
-        return Ok(());
-    }
-    let recipe = &shop.recipe;
-    progress.say("freezing the list of images and masks that candidates are scored on");
-    let mut score = RelationConsistency::new(
-        supernet,
-        teacher,
-        shop.space.clone(),
-        &shop.images,
-        &recipe.score,
-        recipe.seed,
-        shop.lanes.clone(),
-    )?;
-    let fusion = references(run, shop, &mut score, progress)?;
-    let space: &dyn Space = &shop.space;
+    let fusion = references(run, recipe, space, score, progress)?;
     let mut sampler = sampler::by_name(&recipe.sampler)?;
     let mut done = 0;
     let mut best = f64::NEG_INFINITY;
@@ -50,7 +34,9 @@ pub(crate) fn explore(
         if asked.as_ref() != Some(&record.genes) {
             return Err(Error::NotARun {
                 path: run.folder().to_path_buf(),
-                problem: format!("trial {done} is not what the sampler proposes; the recipe or the program changed"),
+                problem: format!(
+                    "trial {done} is not what the sampler proposes; the recipe or the program changed"
+                ),
                 next: "start a new run".into(),
             });
         }
@@ -66,11 +52,11 @@ pub(crate) fn explore(
         }
         let mut rng = sampler::proposal_rng(recipe.seed, done);
         let Some(genes) = sampler.ask(space, budgets, &mut rng)? else {
-            progress.say("every member of the space within the budget has been scored");
+            progress.say("no further architecture within the budget was found");
             break;
         };
         let begun = Instant::now();
-        let components = rate(&mut score, &genes)?;
+        let components = rate(score, &genes)?;
         let fused = fusion.fuse(&components)?;
         let cost = budgets.cost(&genes)?;
         let record = TrialRecord {
@@ -95,11 +81,12 @@ pub(crate) fn explore(
 /// Scores the reference subnets that are not yet in the run, and fits the fusion to all of them.
 fn references(
     run: &mut Run,
-    shop: &Workshop,
+    recipe: &Recipe,
+    space: &dyn Space,
     score: &mut dyn Score,
     progress: &mut dyn Progress,
 ) -> Result<Fusion> {
-    let count = shop.recipe.score.reference_subnets;
+    let count = recipe.score.reference_subnets;
     let mut references = run.references()?;
     progress.begin("references", count as u64, "subnet");
     progress.advance(references.len() as u64, "");
@@ -107,17 +94,18 @@ fn references(
         if progress.stop() {
             return Err(Error::Interrupted);
         }
-        let mut rng = stream(shop.recipe.seed, "score/references", references.len() as u64);
-        let genes = shop.space.sample(&mut rng);
+        let mut rng = stream(recipe.seed, "score/references", references.len() as u64);
+        let genes = space.sample(&mut rng);
         let components = rate(score, &genes)?;
         let index = references.len();
-        let reference = ReferenceRecord { index, id: shop.space.id(&genes), genes, components };
+        let reference = ReferenceRecord { index, id: space.id(&genes), genes, components };
         run.commit_reference(&reference)?;
         references.push(reference);
         progress.advance(references.len() as u64, "");
     }
     progress.end(&format!("{count} reference subnets scored"));
-    let components: Vec<Vec<Component>> = references.into_iter().map(|reference| reference.components).collect();
+    let components: Vec<Vec<Component>> =
+        references.into_iter().map(|reference| reference.components).collect();
     let fusion = run.commit_doc(document::FUSION, &Fusion::fit(&components)?)?;
     run.mark(Phase::References)?;
     Ok(fusion)

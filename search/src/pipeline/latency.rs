@@ -17,6 +17,7 @@ use crate::budget::{Cost, Kind, Limit};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
 use crate::rand::stream;
+use crate::recipe::Latency;
 use crate::run::{Phase, Run, Table};
 use crate::space::{Genes, Space, VitSpace};
 
@@ -114,14 +115,14 @@ pub fn document(engine: &str) -> String {
     format!("latency/{engine}")
 }
 
-/// The protocol a recipe asks for.
-pub(crate) fn protocol(shop: &Workshop) -> Protocol {
-    let settings = &shop.recipe.latency;
+/// The protocol a recipe's `[latency]` asks for: by its hash every measured row says how it was measured.
+pub fn protocol(settings: &Latency) -> Protocol {
     Protocol {
         threads: settings.threads,
         runs: settings.runs,
         min_rounds: settings.rounds,
-        max_rounds: settings.rounds * 3,
+        // A quiet machine needs the fewest; a batch is over as soon as its intervals are narrow.
+        max_rounds: settings.rounds * 10,
         min_warm_ups: settings.warmups,
         spread_s: 1.0,
         ..Protocol::default()
@@ -135,32 +136,37 @@ pub(crate) fn file(space: &VitSpace, genes: &Genes) -> masktas_export::Result<Ve
     onnx::write(&lower(&arch, Some(&weights), &LowerOptions::default())?)
 }
 
-fn profile(run: &mut Run, shop: &Workshop, engine: &str, progress: &mut dyn Progress) -> Result<LatencyReport> {
+fn profile(
+    run: &mut Run,
+    shop: &Workshop,
+    engine: &str,
+    progress: &mut dyn Progress,
+) -> Result<LatencyReport> {
     let space = &shop.space;
     let members = sample(space, shop.recipe.latency.samples, shop.recipe.seed);
     let models = members
         .iter()
         .map(|genes| {
             let make = move || {
-                file(space, genes).map_err(|error| masktas_devices::Error::Caller(format!("{}: {error}", space.id(genes))))
+                file(space, genes)
+                    .map_err(|error| masktas_devices::Error::Caller(format!("{}: {error}", space.id(genes))))
             };
             Ok(NamedModel::lazy(&space.id(genes), features(space, genes)?, make))
         })
         .collect::<Result<Vec<_>>>()?;
     let reference = file(space, &space.smallest())?;
-    let protocol = protocol(shop);
+    let protocol = protocol(&shop.recipe.latency);
     let mut rows: Vec<Row> = profiled(run, engine)?;
     let job = ProfileJob { engine, ..ProfileJob::new(&models, &reference, &shop.engines, &protocol) };
     let job = job.resume(&rows);
     let phase = format!("profile {engine}");
     progress.begin(&phase, models.len() as u64, "subnet");
-    let progress = std::cell::RefCell::new(progress);
     let result = profile_models(
         &job,
         &mut |now| {
             let failed = if now.failed > 0 { format!("{} failed", now.failed) } else { String::new() };
-            progress.borrow_mut().advance(now.done as u64, &failed);
-            if progress.borrow().stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+            progress.advance(now.done as u64, &failed);
+            if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
         &mut |row| {
             let stored = run.put_row(Table::Profile, &format!("{engine}/{}", row.id), &row);
@@ -188,12 +194,12 @@ fn profile(run: &mut Run, shop: &Workshop, engine: &str, progress: &mut dyn Prog
         rows: fitted,
     };
     let report = run.put_doc(&document(engine), &report)?;
-    progress.borrow_mut().end(&format!("{} subnets timed", samples.len()));
+    progress.end(&format!("{} subnets timed", samples.len()));
     Ok(report)
 }
 
 /// Members to time: the corners, where a model would have to extrapolate, then random ones.
-fn sample(space: &VitSpace, count: usize, seed: u64) -> Vec<Genes> {
+pub(crate) fn sample(space: &VitSpace, count: usize, seed: u64) -> Vec<Genes> {
     let mut members: Vec<Genes> = space.corners();
     members.truncate(count);
     let mut draw = 0;

@@ -9,6 +9,7 @@ mod latency;
 mod networks;
 mod parts;
 mod pick;
+mod reuse;
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,19 +19,26 @@ use masktas_devices::engine::EngineOptions;
 use serde::{Deserialize, Serialize};
 
 pub use finish::Finalist;
-pub use latency::{LatencyReport, document as latency_document};
+pub(crate) use finish::stored as finalists;
+pub(crate) use latency::profiled;
+pub use latency::{LatencyReport, document as latency_document, protocol as latency_protocol};
 pub use parts::{Profiled, profile, teacher};
-pub use pick::{Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune};
 use pick::Deployment;
+pub use pick::{
+    Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,
+};
+pub(crate) use reuse::PROFILE_FROM;
+pub use reuse::check_profile;
 
 use crate::budget::{Limit, SearchBudget};
 use crate::error::{Error, Result};
 use crate::images::{self, Augment, Images, Split};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
-use crate::run::{Run, document};
+use crate::run::{Phase, Run, document};
 use crate::space::{Space as _, VitSpace};
 use crate::train::{Lanes, keep_pages};
+use crate::{score, stream, topology};
 
 /// What a search needs to start.
 #[derive(Clone, Debug)]
@@ -43,6 +51,8 @@ pub struct Setup {
     pub overrides: Vec<String>,
     /// Where engines find their libraries.
     pub engines: EngineOptions,
+    /// Folder of a finished profile whose measurements a new search takes over; `None`: it measures for itself.
+    pub profile: Option<PathBuf>,
 }
 
 /// What a search found.
@@ -74,13 +84,16 @@ pub(crate) struct Workshop {
 /// Whatever a chapter meets; what was found until then is in the run. [`Error::Interrupted`] after a
 /// stop asked for by `progress`.
 pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
-    let mut run = parts::begin(setup)?;
+    let mut run = parts::begin(setup, progress)?;
+    reuse::take_over(&mut run, setup)?;
     let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
     let limits = Limit::all(&shop.recipe.budget)?;
     let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
     let cost = latency.as_ref().map(|model| model.cost(&shop.space));
     let budgets = SearchBudget::new(&shop.space, limits, cost.as_deref())?;
+    progress.begin("costs in this space", 1, "range");
     let intervals = budgets.intervals(shop.recipe.seed)?;
+    progress.end("");
     for interval in &intervals {
         let range = format!("{} to {}", interval.kind.show(interval.low), interval.kind.show(interval.high));
         progress.say(&format!("{} of {} in this space: {range}", interval.kind.key(), shop.space.name()));
@@ -88,7 +101,20 @@ pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     run.put_doc(document::INTERVALS, &intervals)?;
     let teacher = networks::teacher(&mut run, &shop, progress)?;
     let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;
-    explore::explore(&mut run, &shop, supernet.clone(), teacher.as_ref(), &budgets, progress)?;
+    if !run.is_done(Phase::Search)? {
+        progress.say("freezing the list of images and masks that candidates are scored on");
+        progress.begin("freezing", 1, "list");
+        let mut score = score::by_name(score::Parts {
+            supernet: supernet.clone(),
+            teacher: teacher.as_ref(),
+            space: shop.space.clone(),
+            images: &shop.images,
+            recipe: &shop.recipe,
+            lanes: shop.lanes.clone(),
+        })?;
+        progress.end("");
+        explore::explore(&mut run, &shop.recipe, &shop.space, score.as_mut(), &budgets, progress)?;
+    }
     let finalists = finish::finish(&mut run, &shop, &supernet, latency.as_ref(), progress)?;
     let front = candidates(&run)?;
     Ok(Outcome { run: run.folder().to_path_buf(), trials: run.trial_count()?, front, finalists })
@@ -103,7 +129,7 @@ impl Workshop {
         // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
         let lanes = if recipe.device == "flex" { Lanes::new(recipe.threads)?.count() } else { 1 };
         let lanes = run.commit_doc("lanes", &lanes)?;
-        let space = VitSpace::load(&recipe.space.name)?;
+        let space = run.manifest().vit_space()?;
         let images = open_images(run, &recipe, &space, progress)?;
         Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, engines })
     }
@@ -116,15 +142,22 @@ impl Workshop {
 }
 
 /// Opens the recipe's images with the run's split, drawing and storing it the first time.
-fn open_images(run: &mut Run, recipe: &Recipe, space: &VitSpace, progress: &mut dyn Progress) -> Result<Images> {
-    let source = images::open(recipe.data.path.as_deref())?;
+fn open_images(
+    run: &mut Run,
+    recipe: &Recipe,
+    space: &VitSpace,
+    progress: &mut dyn Progress,
+) -> Result<Images> {
+    // One task, held by one party: recipes that name more are refused until those are built.
+    let task = stream::by_name(&recipe.stream)?.task(&recipe.data, 0);
+    let source = topology::by_name(&recipe.topology)?.source(&task, 0)?;
     let options = images::Options {
         shares: images::Shares { val: recipe.data.val, test: recipe.data.test },
         split: run.get_doc::<Split>(document::SPLIT)?,
         ..images::Options::new(space.definition().image as u32, recipe.seed)
     };
     progress.say(&format!("reading {}", source.origin()));
-    let (images, summary) = Images::open(source.as_ref(), &options, &images::Progress::none())?;
+    let (images, summary) = Images::open(source.as_ref(), &options, &progress.images())?;
     if options.split.is_none() {
         run.put_doc(Deployment::DOCUMENT, &Deployment::of(&images)?)?;
         run.put_doc(document::IMAGES, &summary)?;

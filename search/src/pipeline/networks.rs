@@ -8,7 +8,7 @@ use super::Workshop;
 use crate::collective::Solo;
 use crate::error::{Error, Result};
 use crate::objective::masked_distillation::MaskedDistillation;
-use crate::objective::{Objective, TermWeights};
+use crate::objective::{self, TermWeights};
 use crate::progress::Progress;
 use crate::rand::stream;
 use crate::recipe::{self, Labels, Sampling};
@@ -17,8 +17,9 @@ use crate::space::{Space, VitSpace};
 use crate::supernet::extract::{Network, extract};
 use crate::supernet::{DecoderShape, Supernet};
 use crate::teacher::ema::Ema;
+use crate::teacher::file::{Card, PIN, TeacherFile, keep};
 use crate::teacher::frozen::Frozen;
-use crate::teacher::Teacher;
+use crate::teacher::{TaughtBy, Teacher};
 use crate::train::{AdamWConfig, Course, CurvePoint, Trainer};
 
 /// MAE's decay rates.
@@ -30,12 +31,12 @@ const SHAPE: &str = "projectors";
 /// Who teaches, before the supernet exists.
 pub(crate) enum Choice {
     /// A network of its own.
-    Frozen(Frozen),
+    Frozen(Box<Frozen>),
     /// The average of the largest subnet.
     Average,
 }
 
-/// File of the pre-trained teacher, in timm/MAE naming.
+/// The run's own file of its teacher, in timm/MAE naming: the one pre-trained, or a copy of the one given.
 pub(crate) fn teacher_file(run: &Run) -> PathBuf {
     run.models().join("teacher.safetensors")
 }
@@ -44,43 +45,65 @@ pub(crate) fn teacher_file(run: &Run) -> PathBuf {
 pub(crate) fn teacher(run: &mut Run, shop: &Workshop, progress: &mut dyn Progress) -> Result<Choice> {
     let settings = &shop.recipe.teacher;
     let space = shop.space.largest_arch();
-    let (network, labels, name) = match settings.name.as_str() {
-        "ema" => return Ok(Choice::Average),
+    let teacher = match settings.name.as_str() {
+        "ema" => {
+            TaughtBy { name: "ema".into(), labels: Labels::None }.store(run)?;
+            return Ok(Choice::Average);
+        }
         "file" => {
-            let path = settings.path.as_ref().ok_or_else(|| Error::Invalid {
+            let given = settings.path.as_ref().ok_or_else(|| Error::Invalid {
                 thing: "[teacher]".into(),
                 problem: "name = \"file\" without a path".into(),
                 next: "set teacher.path to a safetensors file in timm or MAE naming".into(),
             })?;
-            let weights = Weights::load(path)?;
-            let arch = infer(&weights, &space, settings.heads)?;
-            (Network::from_weights(&arch, None, &weights, 0, &shop.device)?, settings.labels, "file")
+            let own = teacher_file(run);
+            let path = if own.is_file() { &own } else { given };
+            let pinned: Option<String> = run.get_doc(PIN)?;
+            let file = TeacherFile::load(path, pinned.as_deref(), settings, shop.images.stats())?;
+            if file.card.is_none() {
+                progress.say(&format!(
+                    "{} does not describe itself: it gets teacher.heads = {}, teacher.labels = {}, and images normalised \
+                     as the student's",
+                    path.display(),
+                    settings.heads,
+                    file.labels.name()
+                ));
+            }
+            let network = Network::from_weights(&file.arch, None, &file.weights, 0, &shop.device)?;
+            let teacher = Frozen::new("file", network, &settings.layers, file.labels);
+            teacher.fits(&space)?;
+            run.put_doc(PIN, &file.sha256)?;
+            // From here on the run needs the given file no more.
+            if !own.is_file() {
+                keep(path, &file.sha256, &own)?;
+            }
+            teacher
         }
         _ => {
             let arch = arch(settings, &space);
-            let file = teacher_file(run);
+            let path = teacher_file(run);
             if !run.is_done(Phase::Teacher)? {
-                pretrain(run, shop, &arch, progress)?.save(&file)?;
+                let weights = pretrain(run, shop, &arch, progress)?;
+                let images = &shop.images;
+                let card = Card::new(&arch, Labels::None, images.stats(), &images.split().source_sha);
+                card.save(&weights, &path)?;
                 run.mark(Phase::Teacher)?;
             }
-            (Network::from_weights(&arch, None, &Weights::load(&file)?, 0, &shop.device)?, Labels::None, "mae")
+            let network = Network::from_weights(&arch, None, &Weights::load(&path)?, 0, &shop.device)?;
+            Frozen::new("mae", network, &settings.layers, Labels::None)
         }
     };
-    if labels != Labels::None {
-        progress.say("teacher saw labels, or nobody says it did not: this search is not label-free");
+    let told = TaughtBy { name: teacher.name().to_string(), labels: teacher.labels() };
+    if let Some(doubt) = told.doubt() {
+        progress.say(doubt);
     }
-    let teacher = Frozen::new(name, network, &settings.layers, labels);
-    teacher.fits(&space)?;
-    run.put_doc("teacher", &(name.to_string(), labels))?;
-    Ok(Choice::Frozen(teacher))
+    told.store(run)?;
+    Ok(Choice::Frozen(Box::new(teacher)))
 }
 
 /// The `mae` teacher's architecture.
 fn arch(settings: &recipe::Teacher, space: &VitArch) -> VitArch {
-    let block = VitBlock {
-        heads: settings.heads,
-        hidden: (settings.embed as f64 * settings.ratio) as usize,
-    };
+    let block = VitBlock { heads: settings.heads, hidden: (settings.embed as f64 * settings.ratio) as usize };
     VitArch {
         embed: settings.embed,
         head_dim: settings.embed / settings.heads.max(1),
@@ -90,40 +113,6 @@ fn arch(settings: &recipe::Teacher, space: &VitArch) -> VitArch {
     }
 }
 
-/// Reads an architecture off the shapes of a weights file; the number of heads cannot be seen there.
-fn infer(weights: &Weights, space: &VitArch, heads: usize) -> Result<VitArch> {
-    let shape = |name: &str| {
-        let tensor = weights.tensors.get(name);
-        tensor.map(|tensor| tensor.shape().to_vec()).ok_or_else(|| Error::Invalid {
-            thing: "teacher file".into(),
-            problem: format!("it has no tensor {name}"),
-            next: "give a vision transformer in timm or MAE naming".into(),
-        })
-    };
-    let (filters, positions) = (shape("patch_embed.proj.weight")?, shape("pos_embed")?);
-    let (&[embed, _, patch, _], &[_, tokens, _]) = (filters.as_slice(), positions.as_slice()) else {
-        return Err(Error::Invalid {
-            thing: "teacher file".into(),
-            problem: format!("patch filters {filters:?} and positions {positions:?} are not those of a transformer"),
-            next: "give a vision transformer in timm or MAE naming".into(),
-        });
-    };
-    let grid = (tokens.saturating_sub(1) as f64).sqrt().round() as usize;
-    let mut blocks = Vec::new();
-    while let Ok(fc1) = shape(&format!("blocks.{}.mlp.fc1.weight", blocks.len())) {
-        blocks.push(VitBlock { heads, hidden: fc1.first().copied().unwrap_or(0) });
-    }
-    Ok(VitArch {
-        image: grid * patch,
-        patch,
-        embed,
-        head_dim: embed / heads.max(1),
-        blocks,
-        relative: None,
-        ..space.clone()
-    })
-}
-
 /// Masked-autoencoder pre-training of a fixed network: a supernet with one member and pixels only.
 fn pretrain(run: &mut Run, shop: &Workshop, arch: &VitArch, progress: &mut dyn Progress) -> Result<Weights> {
     let settings = &shop.recipe.teacher;
@@ -131,7 +120,8 @@ fn pretrain(run: &mut Run, shop: &Workshop, arch: &VitArch, progress: &mut dyn P
     let network = Supernet::new(arch, decoder(&settings.decoder), &[], 0, stream_seed(seed, 1), &shop.device);
     let weights = TermWeights { pixel: 1.0, feature: 0.0, relation: 0.0, in_place: 0.0 };
     let objective = Box::new(MaskedDistillation::new(weights, 1.0, 0));
-    let config = AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: shop.recipe.supernet.clip };
+    let config =
+        AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: shop.recipe.supernet.clip };
     let mut trainer = Trainer::new(network, config, objective, None, Box::new(Solo), shop.lanes.clone());
     let course = Course {
         purpose: "teacher",
@@ -168,13 +158,15 @@ pub(crate) fn supernet(
     };
     run.put_doc(SHAPE, &(taps.to_vec(), width))?;
     let seed = shop.recipe.seed;
-    let network = Supernet::new(&largest, decoder(&settings.decoder), taps, width, stream_seed(seed, 2), &shop.device);
+    let network =
+        Supernet::new(&largest, decoder(&settings.decoder), taps, width, stream_seed(seed, 2), &shop.device);
     let teacher: Box<dyn Teacher> = match teacher {
-        Choice::Frozen(teacher) => Box::new(teacher),
+        Choice::Frozen(teacher) => teacher,
         Choice::Average => Box::new(Ema::new(&network, shop.recipe.teacher.ema_decay, layers)),
     };
-    let loss = objective_named(objective, settings.in_place)?;
-    let config = AdamWConfig { betas: settings.betas, weight_decay: settings.weight_decay, clip: settings.clip };
+    let loss = objective::by_name(objective, settings.in_place)?;
+    let config =
+        AdamWConfig { betas: settings.betas, weight_decay: settings.weight_decay, clip: settings.clip };
     let mut trainer = Trainer::new(network, config, loss, Some(teacher), Box::new(Solo), shop.lanes.clone());
     let course = Course {
         purpose: "supernet",
@@ -194,27 +186,6 @@ pub(crate) fn supernet(
     run.mark(Phase::Supernet)?;
     let teacher = trainer.teacher.ok_or(Error::NoProjector)?;
     Ok((trainer.supernet, teacher))
-}
-
-/// The objective registered under the recipe's name.
-fn objective_named(settings: &recipe::Objective, in_place: f64) -> Result<Box<dyn Objective>> {
-    let weights = TermWeights {
-        pixel: settings.pixel,
-        feature: settings.feature,
-        relation: settings.relation,
-        in_place,
-    };
-    match settings.name.as_str() {
-        "masked-distillation" => {
-            let steps = settings.scale_steps as u64;
-            Ok(Box::new(MaskedDistillation::new(weights, settings.temperature, steps)))
-        }
-        name => Err(Error::UnknownName {
-            what: "objective",
-            name: name.to_string(),
-            hint: crate::suggest::hint(name, ["masked-distillation"]),
-        }),
-    }
 }
 
 /// Whom a step trains: the sandwich (largest first, so that it can teach the others), or one random subnet.

@@ -10,8 +10,8 @@ use super::{Setup, Workshop, networks};
 use crate::budget::{Interval, SearchBudget};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::run::{Manifest, Run, document};
-use crate::space::{Space, VitSpace};
+use crate::run::{Manifest, Run, document, machine};
+use crate::space::VitSpace;
 
 /// What timing a space on a target found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -25,15 +25,27 @@ pub struct Profiled {
 }
 
 /// Begins the run of `setup`, or opens it to go on.
-pub(super) fn begin(setup: &Setup) -> Result<Run> {
-    match &setup.recipe {
-        Some(recipe) => {
-            recipe.built()?;
-            let hash = VitSpace::load(&recipe.space.name)?.hash();
-            Run::create(&setup.out, Manifest::new(recipe.clone(), hash, setup.overrides.clone()))
+///
+/// A run keeps all it needs to go on from anywhere: the space's definition, and absolute paths.
+pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
+    let Some(recipe) = &setup.recipe else {
+        let run = Run::open(&setup.out)?;
+        let differences = run.manifest().differences(&machine());
+        if !differences.is_empty() {
+            let facts: Vec<String> = differences
+                .iter()
+                .map(|(name, then, now)| format!("{name} was `{then}` and is `{now}`"))
+                .collect();
+            progress.say(&format!(
+                "this run was begun on another machine ({}); results may differ",
+                facts.join(", ")
+            ));
         }
-        None => Run::open(&setup.out),
-    }
+        return Ok(run);
+    };
+    recipe.built()?;
+    let space = VitSpace::load(&recipe.space.name)?.definition().clone();
+    Run::create(&setup.out, Manifest::new(recipe.clone().anchored()?, space, setup.overrides.clone()))
 }
 
 /// Times subnets of the space on the target and fits the latency models, and stops there.
@@ -41,7 +53,7 @@ pub(super) fn begin(setup: &Setup) -> Result<Run> {
 /// # Errors
 /// As [`search`](super::search).
 pub fn profile(setup: &Setup, progress: &mut dyn Progress) -> Result<Profiled> {
-    let mut run = begin(setup)?;
+    let mut run = begin(setup, progress)?;
     let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
     let model = latency::prepare(&mut run, &shop, &[], progress)?;
     let cost = model.as_ref().map(|model| model.cost(&shop.space));
@@ -59,7 +71,7 @@ pub fn profile(setup: &Setup, progress: &mut dyn Progress) -> Result<Profiled> {
 /// # Errors
 /// As [`search`](super::search); [`Error::Invalid`] when the recipe names another teacher.
 pub fn teacher(setup: &Setup, progress: &mut dyn Progress) -> Result<PathBuf> {
-    let mut run = begin(setup)?;
+    let mut run = begin(setup, progress)?;
     let name = run.manifest().recipe.teacher.name.clone();
     if name != "mae" {
         return Err(Error::Invalid {

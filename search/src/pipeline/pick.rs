@@ -17,7 +17,7 @@ use super::networks::supernet_shape;
 use super::{Workshop, device};
 use crate::error::{Error, Result};
 use crate::evaluate::{self, Evaluation};
-use crate::finetune::{self, Finetuned};
+use crate::finetune::{self, Finetuned, Tuning};
 use crate::front::{Pick, Point, front};
 use crate::images::{self, Images, LabelSet, Labels};
 use crate::progress::Progress;
@@ -28,6 +28,7 @@ use crate::space::{Genes, Space as _, VitSpace};
 use crate::supernet::extract::{Network, extract};
 use crate::supernet::params::to_host;
 use crate::supernet::{Supernet, Visible};
+use crate::teacher::TaughtBy;
 use crate::train::checkpoint;
 
 /// A member of a front.
@@ -61,7 +62,7 @@ impl Candidate {
 /// # Errors
 /// When the run cannot be read.
 pub fn candidates(run: &Run) -> Result<Vec<Candidate>> {
-    let space = VitSpace::load(&run.manifest().recipe.space.name)?;
+    let space = run.manifest().vit_space()?;
     let trials = run.trials()?;
     let points: Vec<Point> = trials.iter().map(|t| Point { score: t.score, cost: t.cost }).collect();
     let member = |i: usize| {
@@ -96,6 +97,8 @@ pub struct Exported {
 /// How a model is exported.
 #[derive(Clone, Debug)]
 pub struct Options {
+    /// For [`export`]: the fine-tuned member with its classifier, instead of the features of the inherited one.
+    pub classifier: bool,
     /// Images per run.
     pub batch: Batch,
     /// ONNX operator set.
@@ -107,35 +110,113 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         let lower = LowerOptions::default();
-        Self { batch: lower.batch, opset: lower.opset, out: None }
+        Self { classifier: false, batch: lower.batch, opset: lower.opset, out: None }
     }
 }
 
-/// Takes a member of a run's front, writes its files, and replays them in every engine.
+/// Takes a member of a run's front, writes its files, and replays them in every engine. The files are called after
+/// the member's id and, but for one image a run, the batch: `<id>`, `<id>-b8`, `<id>-dynamic`.
+///
+/// With `options.classifier` it is the member as [`finetune()`] left it in the run, with its class names: of the
+/// training from inherited weights or else of the one from scratch, which `progress` is told and the files are
+/// called after: `<id>-classifier-inherited`, `<id>-classifier-scratch-b8`.
 ///
 /// # Errors
-/// When nothing matches `pick`, or writing or loading fails. A parity that fails is a result, not an error.
-pub fn export(folder: &Path, pick: &Pick, options: &Options, engines: &EngineOptions) -> Result<(Candidate, Exported, Parity)> {
+/// When nothing matches `pick`, or writing or loading fails; [`Error::Invalid`] when a classifier is wanted and none
+/// is trained; [`Error::Interrupted`] on request: the files may then be there, but were not replayed. A parity that
+/// fails is a result, not an error.
+pub fn export(
+    folder: &Path,
+    pick: &Pick,
+    options: &Options,
+    engines: &EngineOptions,
+    progress: &mut dyn Progress,
+) -> Result<(Candidate, Exported, Parity)> {
     let run = Run::open_read_only(folder)?;
     let candidate = picked(&run, pick)?;
-    let network = inherited(&run, &candidate.genes, None, &device("flex")?)?;
-    let files = package(&run, &network, &candidate.id, None, options)?;
+    let device = device("flex")?;
+    progress.begin("export", 3, "part");
+    let (network, name, classes) = if options.classifier {
+        let (network, start, classes) = classifier(&run, &candidate, &device)?;
+        progress.say(&format!("{} as fine-tuned from {} weights", candidate.id, start.weights()));
+        (network, classifier_name(&candidate.id, start), Some(classes))
+    } else {
+        (inherited(&run, &candidate.genes, None, &device)?, candidate.id.clone(), None)
+    };
+    // The plain name is that of the finalists and of fine-tuning, whose files are for one image a run.
+    let name = match options.batch {
+        Batch::Fixed(1) => name,
+        Batch::Fixed(count) => format!("{name}-b{count}"),
+        Batch::Dynamic => format!("{name}-dynamic"),
+    };
+    evaluate::part_done(progress, 1, "weights")?;
+    let files = package(&run, &network, &name, classes.as_deref(), options)?;
+    evaluate::part_done(progress, 2, "file")?;
     let parity = replay(&files, engines)?;
+    progress.advance(3, "engines");
+    progress.end(&format!("parity {}", parity.verdict));
     Ok((candidate, files, parity))
 }
 
-/// Judges a member's inherited features with labels.
+/// A member as [`finetune()`] left it in the run, where its weights came from, and the names of its classes; the one
+/// trained from inherited weights when there are two.
+fn classifier(run: &Run, member: &Candidate, device: &Device) -> Result<(Network, Start, Vec<String>)> {
+    let arch = run.manifest().vit_space()?.vit(&member.genes);
+    for start in [Start::Inherited, Start::Scratch] {
+        let kept = training_name(&member.id, start);
+        let known: Option<(String, Finetuned)> = run.get_doc(&kept)?;
+        let classes: Option<Vec<String>> = run.get_doc(&classes_document(&kept))?;
+        let (Some((belongs, result)), Some(classes)) = (known, classes) else { continue };
+        let mut network = Network::new(&arch, Some(classes.len()), run.manifest().recipe.seed, device);
+        // A training that began anew and is not finished has taken the weights' place already.
+        let saved = run.checkpoint(&kept);
+        if finetune::restore_finished(&mut network, &saved, &belongs, result.losses.len())? {
+            return Ok((network, start, classes));
+        }
+    }
+    Err(Error::Invalid {
+        thing: "--head classifier".into(),
+        problem: format!("{} knows no classes until it is fine-tuned", member.id),
+        next: format!("train it with: masktas finetune {} --pick {}", run.folder().display(), member.id),
+    })
+}
+
+/// Name of a training's checkpoint in the run, and of the document of its result.
+fn training_name(id: &str, start: Start) -> String {
+    format!("finetune-{id}-{}", start.name())
+}
+
+/// Name of the document that holds the class names of a finished training.
+fn classes_document(training: &str) -> String {
+    format!("{training}-classes")
+}
+
+/// Name of a fine-tuned member's files for one image a run.
+fn classifier_name(id: &str, start: Start) -> String {
+    format!("{id}-classifier-{}", start.name())
+}
+
+/// Judges a member's inherited features with labels, on the val split or `on_test` on the test split.
 ///
 /// # Errors
-/// When nothing matches `pick`, the images are gone or changed, or they have no labels.
-pub fn evaluate(folder: &Path, pick: &Pick, on_test: bool, progress: &mut dyn Progress) -> Result<(Candidate, Evaluation)> {
+/// When nothing matches `pick`, the images are gone or changed, or those of the split have no labels;
+/// [`Error::Interrupted`] on request, and nothing is kept.
+pub fn evaluate(
+    folder: &Path,
+    pick: &Pick,
+    on_test: bool,
+    progress: &mut dyn Progress,
+) -> Result<(Candidate, Evaluation)> {
     let mut run = Run::open(folder)?;
     let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
     let candidate = picked(&run, pick)?;
     let labels = labels(&shop)?;
     let network = inherited(&run, &candidate.genes, None, &shop.device)?;
     let split = shop.images.split();
-    let indices = if on_test { &split.test } else { &split.val };
+    let (name, indices) = if on_test { ("test", &split.test) } else { ("val", &split.val) };
+    if finetune::labelled(indices, &labels).is_empty() {
+        return Err(Error::NoLabels { split: name });
+    }
     let evaluation = evaluate::evaluate(&network, &shop.images, indices, &labels, &shop.lanes, progress)?;
     Ok((candidate, evaluation))
 }
@@ -175,10 +256,32 @@ pub enum Start {
     Scratch,
 }
 
-/// Trains a member with labels and writes a classifier with class names.
+impl Start {
+    /// Its word in names of files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Start::Inherited => "inherited",
+            Start::Scratch => "scratch",
+        }
+    }
+
+    /// The weights it means, for people.
+    fn weights(self) -> &'static str {
+        match self {
+            Start::Inherited => "inherited",
+            Start::Scratch => "fresh",
+        }
+    }
+}
+
+/// Trains a member with labels and writes a classifier with class names, which [`export`] can write again.
+///
+/// The same call again goes on from the checkpoint that it keeps in the run, to the same weights; a
+/// network that is trained and judged is neither trained nor judged again. Other settings or labels
+/// begin anew, in place of what was there for this member and `start`.
 ///
 /// # Errors
-/// As [`evaluate`], and [`Error::Unfinished`] on request.
+/// As [`evaluate()`]; [`Error::Interrupted`] after a saved stop.
 pub fn finetune(
     folder: &Path,
     who: &Who,
@@ -196,27 +299,59 @@ pub fn finetune(
     let labels = labels(&shop)?;
     let classes = Some(labels.classes.len());
     let arch = shop.space.vit(&genes);
-    let network = match start {
+    let mut network = match start {
         Start::Inherited => inherited(&run, &genes, classes, &shop.device)?,
         Start::Scratch => Network::new(&arch, classes, shop.recipe.seed, &shop.device),
     };
     let settings = settings.unwrap_or_else(|| shop.recipe.finetune.clone());
-    let augment = shop.augment();
-    let seed = shop.recipe.seed;
-    let result =
-        finetune::finetune(network, &shop.images, &labels, &settings, &augment, seed, &shop.lanes, progress)?;
-    let how = if start == Start::Inherited { "inherited" } else { "scratch" };
+    let tuning = Tuning {
+        images: &shop.images,
+        labels: &labels,
+        settings: &settings,
+        augment: shop.augment(),
+        seed: shop.recipe.seed,
+        start: start.name(),
+        checkpoint_steps: shop.recipe.supernet.checkpoint_steps,
+        lanes: &shop.lanes,
+    };
     let id = shop.space.id(&genes);
-    let name = format!("{id}-classifier-{how}");
-    let files = package(&run, &result.network, &name, Some(&labels.classes), &Options::default())?;
+    let kept = training_name(&id, start);
+    let saved = run.checkpoint(&kept);
+    let belongs = tuning.belongs();
+    let known: Option<(String, Finetuned)> = run.get_doc(&kept)?;
+    let result = match known {
+        Some((of, result)) if of == belongs && tuning.finished(&mut network, &saved)? => {
+            progress.say(&format!("{id} is trained already: {}", saved.display()));
+            // Runs of earlier versions lack them.
+            run.put_doc(&classes_document(&kept), &labels.classes)?;
+            result
+        }
+        _ => {
+            let result = tuning.run(&mut network, &saved, progress)?;
+            // Before the result, which thus never stands beside the class names of another training.
+            run.put_doc(&classes_document(&kept), &labels.classes)?;
+            run.put_doc(&kept, &(belongs, result))?.1
+        }
+    };
+    if progress.stop() {
+        return Err(Error::Interrupted);
+    }
+    progress.begin("classifier", 1, "file");
+    let name = classifier_name(&id, start);
+    let files = package(&run, &network, &name, Some(&labels.classes), &Options::default())?;
+    if progress.stop() {
+        return Err(Error::Interrupted);
+    }
     let parity = replay(&files, engines)?;
+    progress.end(&format!("parity {}", parity.verdict));
     Ok(Tuned { id, parameters: arch.parameters(None), flops: arch.flops(), result, files, parity })
 }
 
 /// The uniform member with the nearest number of parameters; the smaller one of two as near.
 fn uniform_like(space: &VitSpace, parameters: u64) -> Result<Genes> {
     let count = |genes: &Genes| space.vit(genes).parameters(None);
-    let nearest = space.uniform().into_iter().min_by_key(|genes| (count(genes).abs_diff(parameters), count(genes)));
+    let nearest =
+        space.uniform().into_iter().min_by_key(|genes| (count(genes).abs_diff(parameters), count(genes)));
     nearest.ok_or_else(|| Error::Invalid {
         thing: format!("space {}", space.definition().name),
         problem: "it has no uniform member".into(),
@@ -229,13 +364,23 @@ pub(crate) fn picked(run: &Run, pick: &Pick) -> Result<Candidate> {
     let front = candidates(run)?;
     let members: Vec<(String, Point)> = front.iter().map(|c| (c.id.clone(), c.point())).collect();
     let index = crate::front::pick(&members, pick)?;
-    front.into_iter().nth(index).ok_or(Error::NoTerms)
+    let count = front.len();
+    front.into_iter().nth(index).ok_or_else(|| Error::Unusable {
+        thing: format!("front of {}", run.folder().display()),
+        problem: format!("number {index} was picked of {count} members"),
+        next: "name a member by its id".into(),
+    })
 }
 
 /// A member with the weights it has inside the run's supernet.
-pub(crate) fn inherited(run: &Run, genes: &Genes, classes: Option<usize>, device: &Device) -> Result<Network> {
+pub(crate) fn inherited(
+    run: &Run,
+    genes: &Genes,
+    classes: Option<usize>,
+    device: &Device,
+) -> Result<Network> {
     let recipe = &run.manifest().recipe;
-    let space = VitSpace::load(&recipe.space.name)?;
+    let space = run.manifest().vit_space()?;
     let arch = space.vit(genes);
     let (layers, width) = supernet_shape(run)?;
     let decoder = super::networks::decoder(&recipe.supernet.decoder);
@@ -315,7 +460,8 @@ pub(crate) fn package(
         None => Head::Features,
     };
     let arch = Arch::Vit(arch);
-    let mut graph = lower(&arch, Some(&weights), &LowerOptions { batch: options.batch, head, opset: options.opset })?;
+    let mut graph =
+        lower(&arch, Some(&weights), &LowerOptions { batch: options.batch, head, opset: options.opset })?;
     graph.name = name.to_string();
     describe(&mut graph, &arch, &deployment.preprocess, &provenance(run, classes.is_some())?)?;
     let folder = options.out.clone().unwrap_or_else(|| run.models());
@@ -326,17 +472,16 @@ pub(crate) fn package(
 
 /// A fine-tuned network saw labels itself; another one saw what its teacher saw.
 fn provenance(run: &Run, finetuned: bool) -> Result<Provenance> {
-    let teacher: Option<(String, recipe::Labels)> = run.get_doc("teacher")?;
-    let labels = match teacher.as_ref().map(|(_, labels)| labels) {
+    let teacher = TaughtBy::of(run)?;
+    let labels = match &teacher {
         _ if finetuned => TeacherLabels::Used,
-        Some(recipe::Labels::None) | None => TeacherLabels::None,
-        Some(recipe::Labels::Used) => TeacherLabels::Used,
-        Some(recipe::Labels::Unknown) => TeacherLabels::Unknown,
+        Some(teacher) => teacher.labels,
+        None => TeacherLabels::Unknown,
     };
     Ok(Provenance {
         labels,
         run: run.folder().file_name().map(|name| name.to_string_lossy().into_owned()),
         recipe: Some(run.manifest().recipe.recipe.clone()),
-        teacher: teacher.map(|(name, _)| name),
+        teacher: teacher.map(|teacher| teacher.name),
     })
 }

@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+pub use masktas_export::Labels;
 use serde::{Deserialize, Serialize};
 
 /// `[data]`: where the images are and how they are split.
@@ -44,18 +45,6 @@ pub struct Decoder {
     pub heads: usize,
 }
 
-/// What the maker of a teacher file says about labels.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Labels {
-    /// The teacher never saw a label.
-    None,
-    /// The teacher was trained with labels.
-    Used,
-    /// Nobody says.
-    Unknown,
-}
-
 /// `[teacher]`: what the supernet learns from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -65,13 +54,13 @@ pub struct Teacher {
     /// The safetensors file of `file`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub path: Option<PathBuf>,
-    /// What is known about labels in the file of `file`.
+    /// What is known about labels in a file of `file` that does not say so itself; `used` counts for every file.
     pub labels: Labels,
     /// Width of the `mae` teacher.
     pub embed: usize,
     /// Blocks of the `mae` teacher.
     pub depth: usize,
-    /// Attention heads of the `mae` teacher; divides `embed`.
+    /// Attention heads of the `mae` teacher, and of a file of `file` that does not say; divides `embed`.
     pub heads: usize,
     /// Hidden width of its feed-forward parts over `embed`.
     pub ratio: f64,

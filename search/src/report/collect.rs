@@ -13,11 +13,13 @@ use crate::budget::{Interval, Kind, Limit};
 use crate::error::Result;
 use crate::front::{Pick, Point, pick};
 use crate::images::Summary;
-use crate::pipeline::{Candidate, Finalist, LatencyReport, candidates, latency_document};
-use crate::recipe::Labels;
-use crate::run::{Phase, Run, Table, document};
+use crate::pipeline::{
+    Candidate, Finalist, LatencyReport, PROFILE_FROM, candidates, finalists, latency_document, profiled,
+};
+use crate::run::{Phase, Run, document};
 use crate::score::Component;
-use crate::space::{Space, VitSpace};
+use crate::space::Space;
+use crate::teacher::TaughtBy;
 
 /// The cost a run's front is drawn over: what its search decided, or would decide by its recipe.
 ///
@@ -43,10 +45,9 @@ pub fn collect(run: &Run) -> Result<ReportData> {
     let front = candidates(run)?;
     let marks = marks(&front);
     let mark = |id: &str| marks.get(id).cloned().unwrap_or_default();
-    let finalists: Vec<Finalist> =
-        run.rows(Table::Finalists)?.into_iter().map(|(_, finalist)| finalist).collect();
+    let finalists = finalists(run)?;
     let summary: Option<Summary> = run.get_doc(document::IMAGES)?;
-    let teacher: Option<(String, Labels)> = run.get_doc("teacher")?;
+    let teacher = TaughtBy::of(run)?;
     let trials = run.trials()?;
     let values = |components: &[Component]| components.iter().map(|c| c.value).collect();
     let on_front = |id: &str| front.iter().any(|member| member.id == id);
@@ -57,6 +58,7 @@ pub fn collect(run: &Run) -> Result<ReportData> {
             .file_name()
             .map_or_else(|| "run".into(), |name| name.to_string_lossy().into_owned()),
         version: manifest.version.clone(),
+        teacher: teacher.clone(),
         summary: Vec::new(),
         notices: Vec::new(),
         cost_name: cost_name(axis).to_owned(),
@@ -88,7 +90,7 @@ pub fn collect(run: &Run) -> Result<ReportData> {
         next: Vec::new(),
     };
     data.machine = machine_facts(run, &finalists)?;
-    data.notices = notices(run, &data, teacher.as_ref())?;
+    data.notices = notices(run, &data)?;
     data.summary = story(run, &data, summary.as_ref(), axis, &limits)?;
     data.next = next(run, &data)?;
     Ok(data)
@@ -190,13 +192,6 @@ fn engines(finalists: &[Finalist]) -> Vec<String> {
     names
 }
 
-/// The measured rows of one engine.
-fn profiled(run: &Run, engine: &str) -> Result<Vec<Row>> {
-    let prefix = format!("{engine}/");
-    let rows: Vec<(String, Row)> = run.rows(Table::Profile)?;
-    Ok(rows.into_iter().filter(|(key, _)| key.starts_with(&prefix)).map(|(_, row)| row).collect())
-}
-
 fn latency(run: &Run, finalists: &[Finalist]) -> Result<Vec<LatencySection>> {
     let mut sections = Vec::new();
     for (at, engine) in run.manifest().recipe.latency.engines.iter().enumerate() {
@@ -257,7 +252,7 @@ fn curves(run: &Run) -> Result<Vec<Curve>> {
 fn search_facts(
     run: &Run,
     summary: Option<&Summary>,
-    teacher: Option<&(String, Labels)>,
+    teacher: Option<&TaughtBy>,
     limits: &[Limit],
 ) -> Result<Vec<Fact>> {
     let recipe = &run.manifest().recipe;
@@ -270,13 +265,9 @@ fn search_facts(
         facts.push(fact("skipped files", summary.skipped.len().to_string()));
         facts.push(fact("copies not used", summary.duplicates.len().to_string()));
     }
-    if let Some((name, labels)) = teacher {
-        let labels = match labels {
-            Labels::None => "saw no label",
-            Labels::Used => "saw labels",
-            Labels::Unknown => "nobody says whether it saw labels",
-        };
-        facts.push(fact("teacher", format!("{name}, {labels}")));
+    if let Some(teacher) = teacher {
+        let labels = teacher.doubt().unwrap_or("teacher saw no label");
+        facts.push(fact("teacher", format!("{}; {labels}", teacher.name)));
     }
     facts.push(fact("seed", recipe.seed.to_string()));
     let limits: Vec<String> = limits.iter().map(ToString::to_string).collect();
@@ -333,7 +324,7 @@ fn machine_facts(run: &Run, finalists: &[Finalist]) -> Result<Vec<Fact>> {
     Ok(facts)
 }
 
-fn notices(run: &Run, data: &ReportData, teacher: Option<&(String, Labels)>) -> Result<Vec<Notice>> {
+fn notices(run: &Run, data: &ReportData) -> Result<Vec<Notice>> {
     let notice = |level: &str, text: String| Notice { level: level.to_owned(), text };
     let mut notices = Vec::new();
     let failed: Vec<&str> =
@@ -341,19 +332,6 @@ fn notices(run: &Run, data: &ReportData, teacher: Option<&(String, Labels)>) -> 
     if !failed.is_empty() {
         let text = format!("Parity fails for {}: not every engine gives the same answer.", failed.join(", "));
         notices.push(notice("fail", text));
-    }
-    match teacher.map(|(_, labels)| labels) {
-        Some(Labels::Used) => notices.push(notice(
-            "warn",
-            "The teacher saw labels: this search is not label-free.".to_owned(),
-        )),
-        Some(Labels::Unknown) => notices.push(notice(
-            "warn",
-            "Teacher saw labels, as far as anybody knows: its file does not say that it saw none, so this search \
-             does not count as label-free."
-                .to_owned(),
-        )),
-        Some(Labels::None) | None => {}
     }
     if !run.is_done(Phase::Finalists)? {
         notices
@@ -396,23 +374,26 @@ fn story(
     limits: &[Limit],
 ) -> Result<Vec<String>> {
     let recipe = &run.manifest().recipe;
-    let space = VitSpace::load(&recipe.space.name)?;
+    let space = run.manifest().vit_space()?;
     let mut story = Vec::new();
+    // The images' own labels are never read, but a teacher can have brought in those of others.
+    let label_free = data.teacher.as_ref().is_some_and(TaughtBy::label_free);
     let images = summary.map_or_else(String::new, |summary| {
         format!(
-            " A supernet learned from {} unlabelled images ({}); {} others rated the candidates; {} were kept aside for \
-             the end.",
+            " A supernet learned from {} {}images ({}); {} others rated the candidates; {} were kept aside for the end.",
             summary.train,
+            if label_free { "unlabelled " } else { "" },
             source(summary),
             summary.val,
             summary.test
         )
     });
     story.push(format!(
-        "{} of the {} architectures of the space {} were scored without labels.{images}",
+        "{} of the {} architectures of the space {} were scored{}.{images}",
         data.trials.len(),
         many(space.count()),
-        space.name()
+        space.name(),
+        if label_free { " without labels" } else { "" }
     ));
     let budget: Vec<String> = limits.iter().map(|limit| limit.kind.show(limit.most)).collect();
     if budget.is_empty() {
@@ -430,6 +411,9 @@ fn story(
             section.held_out,
             100.0 * section.within_10
         ));
+    }
+    if let Some(from) = run.get_doc::<std::path::PathBuf>(PROFILE_FROM)? {
+        story.push(format!("Latency was taken over from {}.", from.display()));
     }
     let knee = data.front.iter().find(|member| member.mark.contains("knee"));
     if let Some(knee) = knee {

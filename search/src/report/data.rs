@@ -3,6 +3,8 @@
 use masktas_export::VitArch;
 use serde::{Deserialize, Serialize};
 
+use crate::teacher::TaughtBy;
+
 /// Everything a report shows.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ReportData {
@@ -10,6 +12,9 @@ pub struct ReportData {
     pub title: String,
     /// Version of the program that began the run.
     pub version: String,
+    /// Who taught, and what is known about labels; `None` while that is not known. Only a teacher that saw none
+    /// lets the page say label-free.
+    pub teacher: Option<TaughtBy>,
     /// What happened, sentence by sentence.
     pub summary: Vec<String>,
     /// What a reader must not miss.

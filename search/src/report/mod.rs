@@ -27,6 +27,7 @@ pub use data::{
 
 use crate::error::{Error, Result};
 use crate::run::{Run, write_atomic};
+use crate::teacher::TaughtBy;
 
 /// Name of the file in the run's folder.
 pub const FILE: &str = "report.html";
@@ -55,9 +56,9 @@ pub fn write(run: &Run) -> Result<PathBuf> {
 /// The page of data that were collected before.
 ///
 /// # Errors
-/// [`Error::Invalid`] when the page cannot be made; that is an error of this program.
+/// [`Error::Unusable`] when the page cannot be made; that is an error of this program.
 pub fn render(data: &ReportData) -> Result<String> {
-    let invalid = |error: minijinja::Error| Error::Invalid {
+    let invalid = |error: minijinja::Error| Error::Unusable {
         thing: "report".into(),
         problem: format!("{error:#}"),
         next: "please report this with the run's version".into(),
@@ -88,9 +89,12 @@ pub fn render(data: &ReportData) -> Result<String> {
         .iter()
         .map(|finalist| context! { row => Serde(finalist), drawing => drawing::architecture(&finalist.arch) })
         .collect();
+    let teacher = data.teacher.as_ref();
     page.render(context! {
         style => STYLE,
         data => Serde(data),
+        label_free => teacher.is_some_and(TaughtBy::label_free),
+        doubt => teacher.and_then(TaughtBy::doubt).unwrap_or_default(),
         front_chart => charts::front(data),
         component_chart => charts::components(data),
         latency => latency,

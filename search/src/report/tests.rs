@@ -1,6 +1,7 @@
 use masktas_export::{VitArch, VitBlock};
 
 use super::*;
+use crate::recipe::Labels;
 
 fn sample() -> ReportData {
     let blocks = vec![
@@ -74,8 +75,9 @@ fn sample() -> ReportData {
     ReportData {
         title: "shelf & <belt>".into(),
         version: "0.1.0".into(),
-        summary: vec!["63 of 1.7e7 architectures were scored without labels.".into()],
-        notices: vec![Notice { level: "warn".into(), text: "The teacher saw labels.".into() }],
+        teacher: Some(TaughtBy { name: "mae".into(), labels: Labels::None }),
+        summary: vec!["63 of 1.7e7 architectures were scored.".into()],
+        notices: vec![Notice { level: "warn".into(), text: "2 of 40 measurements did not settle.".into() }],
         cost_name: "predicted latency (ms)".into(),
         limit: Some(2.5),
         references: (0..16).map(|at| vec![f64::from(at) / 20.0, 0.9 - f64::from(at) / 25.0]).collect(),
@@ -215,6 +217,30 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         "2.1e-07",
     ] {
         assert!(page.contains(part), "{part} is missing");
+    }
+}
+
+/// Only a teacher that saw no label lets the page say label-free.
+#[test]
+fn a_page_is_as_label_free_as_its_teacher() {
+    let page = |data: ReportData, teacher: Option<Labels>| {
+        let teacher = teacher.map(|labels| TaughtBy { name: "file".into(), labels });
+        render(&ReportData { teacher, ..data }).expect("it renders")
+    };
+    let sentences = ["teacher saw labels", "nobody says whether the teacher saw labels"];
+    for data in [sample, empty] {
+        let said = page(data(), Some(Labels::None));
+        assert!(said.contains("label-free"));
+        assert!(sentences.iter().all(|sentence| !said.contains(sentence)));
+        for (labels, sentence) in [Labels::Used, Labels::Unknown].into_iter().zip(sentences) {
+            let said = page(data(), Some(labels));
+            assert_eq!(well_formed(&said), Ok(()));
+            assert!(said.contains(&format!(">{sentence}<")), "{sentence}");
+            assert!(!said.contains("label-free"), "{sentence}");
+        }
+        // Nobody knows the teacher yet.
+        let said = page(data(), None);
+        assert!(!said.contains("label-free") && sentences.iter().all(|sentence| !said.contains(sentence)));
     }
 }
 

@@ -33,7 +33,7 @@ impl Run {
         let path = self.folder().join("trials.jsonl");
         let mut text = String::new();
         for trial in self.trials()? {
-            let line = serde_json::to_string(&trial).map_err(|error| Error::Invalid {
+            let line = serde_json::to_string(&trial).map_err(|error| Error::Unusable {
                 thing: format!("trial {}", trial.index),
                 problem: error.to_string(),
                 next: "begin a new run".to_owned(),

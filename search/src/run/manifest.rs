@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use super::FORMAT;
 use crate::error::{Error, Result};
 use crate::recipe::Recipe;
+use crate::space::{VitDefinition, VitSpace};
 
 /// The head of a run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,27 +19,38 @@ pub struct Manifest {
     pub format: u32,
     /// Version of the program that began the run.
     pub version: String,
-    /// Hash of the space's definition.
+    /// Hash of the space's definition: whoever changes that definition is found out.
     pub space_hash: String,
     /// The overrides as given, `key=value`.
     pub overrides: Vec<String>,
     /// The machine and whatever else results depend on, by name.
     pub machine: BTreeMap<String, String>,
+    /// The space as it was, whatever becomes of the file it came from.
+    pub space: VitDefinition,
     /// The recipe as it took effect.
     pub recipe: Recipe,
 }
 
 impl Manifest {
     /// For a run that begins now, on this machine.
-    pub fn new(recipe: Recipe, space_hash: String, overrides: Vec<String>) -> Self {
+    pub fn new(recipe: Recipe, space: VitDefinition, overrides: Vec<String>) -> Self {
         Self {
             format: FORMAT,
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            space_hash,
+            space_hash: space.hash(),
             overrides,
             machine: machine(),
+            space,
             recipe,
         }
+    }
+
+    /// The space that is searched.
+    ///
+    /// # Errors
+    /// When the definition makes no sense, which [`Manifest::read`] would have found.
+    pub fn vit_space(&self) -> Result<VitSpace> {
+        VitSpace::new(self.space.clone())
     }
 
     /// What is different on a machine with these facts: name, then, now. A missing fact is empty.
@@ -73,11 +85,12 @@ impl Manifest {
         let text = match std::fs::read_to_string(&path) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return if folder.is_dir() {
-                    fail("it has no run.toml".to_owned(), "give the folder that `masktas search` made")
-                } else {
-                    fail("there is no such folder".to_owned(), "give the folder that `masktas search` made")
-                };
+                let problem = if folder.is_dir() { "it has no run.toml" } else { "there is no such folder" };
+                return Err(Error::NoRun {
+                    path: folder.to_owned(),
+                    problem: problem.to_owned(),
+                    next: "give the folder that `masktas search` made".to_owned(),
+                });
             }
             Err(source) => return Err(Error::Io { path, source }),
         };
@@ -96,10 +109,18 @@ impl Manifest {
             }
             _ => return fail("run.toml has no known `format`".to_owned(), damaged),
         }
-        match toml::from_str::<Self>(&text) {
-            Ok(manifest) => Ok(manifest),
-            Err(error) => fail(format!("run.toml: {}", error.message()), damaged),
+        let manifest = match toml::from_str::<Self>(&text) {
+            Ok(manifest) => manifest,
+            Err(error) => return fail(format!("run.toml: {}", error.message()), damaged),
+        };
+        let found = manifest.space.hash();
+        if found != manifest.space_hash {
+            let problem =
+                format!("its space has hash {found} and the run began with {}", manifest.space_hash);
+            return fail(problem, damaged);
         }
+        manifest.vit_space()?;
+        Ok(manifest)
     }
 }
 

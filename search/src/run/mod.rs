@@ -37,8 +37,6 @@ pub mod document {
     pub const IMAGES: &str = "images";
     /// Which image trains, scores, and tests.
     pub const SPLIT: &str = "split";
-    /// The fitted latency model, with its held-out error.
-    pub const LATENCY_MODEL: &str = "latency-model";
     /// What the members of the space cost.
     pub const INTERVALS: &str = "intervals";
     /// Where the reference subnets lie.
@@ -65,7 +63,7 @@ impl Run {
         std::fs::create_dir_all(folder).at(folder)?;
         // Asked by name: a run holds other files too, and a listing has no order.
         if folder.join("run.toml").exists() {
-            return Err(Error::NotARun {
+            return Err(Error::Taken {
                 path: folder.to_owned(),
                 problem: "there is a run already".to_owned(),
                 next: "continue it with --resume, or choose another folder".to_owned(),
@@ -76,7 +74,7 @@ impl Run {
             let name = name.to_string_lossy();
             // What a process leaves that was killed before its run began.
             if name != "run.lock" && !name.starts_with("run.toml.") {
-                return Err(Error::NotARun {
+                return Err(Error::Taken {
                     path: folder.to_owned(),
                     problem: format!("the folder is not empty: it holds {name}"),
                     next: "choose another folder".to_owned(),
@@ -92,8 +90,8 @@ impl Run {
     /// Opens a run to go on with it.
     ///
     /// # Errors
-    /// [`Error::Busy`] while another process writes to it, [`Error::NotARun`] when it is none or comes
-    /// from a newer version.
+    /// [`Error::Busy`] while another process writes to it, [`Error::NoRun`] when it is none,
+    /// [`Error::NotARun`] when it is damaged or comes from a newer version.
     pub fn open(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let lock = lock(folder)?;
@@ -103,7 +101,7 @@ impl Run {
     /// Opens a run to look at it, while another process may be writing.
     ///
     /// # Errors
-    /// [`Error::NotARun`] when it is none or comes from a newer version.
+    /// [`Error::NoRun`] when it is none, [`Error::NotARun`] when it is damaged or comes from a newer version.
     pub fn open_read_only(folder: &Path) -> Result<Self> {
         let manifest = Manifest::read(folder)?;
         let database = store::open_read_only(&folder.join("run.db"))?;

@@ -75,8 +75,6 @@ pub enum Table {
     Profile,
     /// Members of the front, measured again.
     Finalists,
-    /// Verdicts of replaying the golden pair.
-    Parity,
 }
 
 impl Table {
@@ -84,7 +82,6 @@ impl Table {
         match self {
             Self::Profile => "profile",
             Self::Finalists => "finalist",
-            Self::Parity => "parity",
         }
     }
 }
@@ -233,7 +230,7 @@ impl Run {
     }
 
     fn refuse(&self, what: &str, problem: String) -> Error {
-        Error::Invalid {
+        Error::Unusable {
             thing: format!("record {what} of {}", self.folder().display()),
             problem,
             next: "begin a new run".to_owned(),
@@ -541,16 +538,5 @@ impl Run {
     /// The disk's.
     pub fn curve_names(&self) -> Result<Vec<String>> {
         self.select("select distinct series from curves order by series", &[], |row| row.get(0))
-    }
-
-    /// Drops the part of a training curve after `step`: what a killed process added since the
-    /// checkpoint that training goes on from.
-    ///
-    /// # Errors
-    /// The disk's.
-    pub fn trim_curve(&mut self, series: &str, step: u64) -> Result<()> {
-        let sql = "delete from curves where series = ?1 and step > ?2";
-        self.stored(self.database.execute(sql, params![series, step as i64]))?;
-        Ok(())
     }
 }

@@ -8,7 +8,8 @@ use crate::space::Genes;
 
 fn manifest() -> Manifest {
     let sets = ["budget.latency=5ms".to_owned()];
-    Manifest::new(Recipe::load(None, None, &sets).expect("recipe"), "cafe".to_owned(), sets.to_vec())
+    let space = crate::space::VitSpace::load("vit-micro").expect("space").definition().clone();
+    Manifest::new(Recipe::load(None, None, &sets).expect("recipe"), space, sets.to_vec())
 }
 
 fn fresh() -> (tempfile::TempDir, Run) {
@@ -55,10 +56,9 @@ fn everything_is_there_after_closing() {
     run.put_row(Table::Profile, "ort/a", &1.5).expect("row");
     run.put_row(Table::Profile, "ort/b", &2.5).expect("row");
     run.put_row(Table::Profile, "ort/a", &3.5).expect("row");
-    run.put_row(Table::Parity, "ort/a", &"pass").expect("row");
+    run.put_row(Table::Finalists, "ort/a", &"pass").expect("row");
     let row = |step: u64, value: f64| CurveRow { step, name: "loss".to_owned(), value };
     run.put_curve("supernet", &[row(1, 0.1), row(2, f64::NAN), row(3, 0.3)]).expect("curve");
-    run.trim_curve("supernet", 2).expect("trims");
     run.put_curve("supernet", &[row(1, 0.2)]).expect("replaces");
     drop(run);
 
@@ -73,7 +73,7 @@ fn everything_is_there_after_closing() {
         let rows: Vec<(String, f64)> = run.rows(Table::Profile).expect("rows");
         assert_eq!(rows, [("ort/a".to_owned(), 3.5), ("ort/b".to_owned(), 2.5)]);
         let curve = run.curve("supernet").expect("curve");
-        assert_eq!((curve.len(), curve[0].value), (2, 0.2));
+        assert_eq!((curve.len(), curve[0].value), (3, 0.2));
         assert!(curve[1].value.is_nan());
         assert_eq!(run.curve_names().expect("names"), ["supernet"]);
     }

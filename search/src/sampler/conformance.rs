@@ -218,6 +218,44 @@ fn an_infeasible_budget_is_an_error_with_the_interval() {
     }
 }
 
+/// A latency that falls with the parameters: a limit on both allows a band of sizes, which may be narrow or empty.
+#[test]
+fn limits_that_pull_apart_are_met_together_or_refused_together() {
+    let space = micro();
+    let parameters = |genes: &Genes| space.parameters(genes).expect("counted") as f64;
+    let falling = |genes: &Genes| -> Result<f64> { Ok(1e6 / parameters(genes)) };
+    let cost: &Cost<'_> = &falling;
+    let both = |ms: f64, most: f64| {
+        let latency = Limit { kind: Kind::Latency, most: ms };
+        let params = Limit { kind: Kind::Params, most };
+        SearchBudget::new(&space, vec![latency, params], Some(cost)).expect("budget")
+    };
+    for name in NAMES {
+        let trials = search(name, &space, &both(1.2, 1e6), 1, &[], 20);
+        assert_eq!(trials.len(), 20, "{name}");
+        let within = |genes: &Genes| 1e6 / parameters(genes) <= 1.2 && parameters(genes) <= 1e6;
+        assert!(trials.iter().all(|trial| within(&trial.genes)), "{name}");
+    }
+    // As tight as can be: the size of one member that the budget looks at before anything is trained.
+    let mut rng = stream(7, "interval", 0);
+    let drawn: Vec<Genes> = (0..100).map(|_| space.sample(&mut rng)).collect();
+    let size = parameters(&drawn[99]);
+    for name in NAMES {
+        let budget = both(1e6 / size, size);
+        assert_eq!(budget.intervals(7).expect("feasible").len(), 2);
+        let trials = search(name, &space, &budget, 1, &[], 3);
+        assert!(!trials.is_empty(), "{name}");
+        assert!(trials.iter().all(|trial| parameters(&trial.genes) == size), "{name}");
+    }
+    // Above 1.67M and below 1M parameters there are none, though each limit is met alone.
+    for name in NAMES {
+        let budget = both(0.6, 1e6);
+        let error = sampler(name).ask(&space, &budget, &mut proposal_rng(1, 0)).expect_err("none has both");
+        assert!(matches!(error, Error::Together { .. }), "{name}: {error}");
+        assert_eq!(error.to_string(), budget.intervals(0).expect_err("none has both").to_string(), "{name}");
+    }
+}
+
 /// Not a law of nature, but on a score with structure evolution has to find more than chance does.
 #[test]
 fn evolution_covers_more_than_random() {

@@ -57,11 +57,11 @@ impl Log {
     /// A random member that fits.
     ///
     /// First by drawing; when the budget is tight or the space nearly used up, next to a member seen
-    /// before, at a corner, down the slope of cost, and in a small space from the full list. `None`:
-    /// nothing left that these find.
+    /// before, at a corner, in a small space from the full list, down the slope of excess, and at the member the budget
+    /// knows. `None`: nothing left that these find.
     ///
     /// # Errors
-    /// [`crate::Error::Infeasible`] when not one member within budget was ever found; the budget's.
+    /// The budget's; [`Budget::infeasible`] when not one member within it was ever found.
     pub(super) fn random(
         &self,
         space: &dyn Space,
@@ -92,9 +92,13 @@ impl Log {
         if !self.seen.is_empty() {
             return Ok(None);
         }
-        match self.descend(space, budget)? {
-            Some(genes) => Ok(Some(genes)),
-            None => Err(budget.infeasible()),
+        if let Some(genes) = self.descend(space, budget)? {
+            return Ok(Some(genes));
+        }
+        // Limits that pull apart leave valleys that no slope leads out of.
+        match budget.known()? {
+            Some(genes) if self.fits(&genes, budget)? => Ok(Some(genes)),
+            _ => Err(budget.infeasible()),
         }
     }
 
@@ -112,26 +116,27 @@ impl Log {
         Ok(Some(fitting.swap_remove(at)))
     }
 
-    /// Steepest descent of cost from the cheapest corner, to the first member that fits.
+    /// Steepest descent from the nearest corner, to the first member that fits: of excess, and of cost where that is
+    /// equal.
     fn descend(&self, space: &dyn Space, budget: &dyn Budget) -> Result<Option<Genes>> {
-        let cheapest = |members: Vec<Genes>| -> Result<Option<(f64, Genes)>> {
-            let mut best: Option<(f64, Genes)> = None;
+        let nearest = |members: Vec<Genes>| -> Result<Option<((f64, f64), Genes)>> {
+            let mut best: Option<((f64, f64), Genes)> = None;
             for genes in members {
-                let cost = budget.cost(&genes)?;
-                if best.as_ref().is_none_or(|(least, _)| cost < *least) {
-                    best = Some((cost, genes));
+                let height = (budget.excess(&genes)?, budget.cost(&genes)?);
+                if best.as_ref().is_none_or(|(least, _)| height < *least) {
+                    best = Some((height, genes));
                 }
             }
             Ok(best)
         };
-        let mut here = cheapest(space.corners())?;
+        let mut here = nearest(space.corners())?;
         for _ in 0..DESCENT {
-            let Some((cost, genes)) = &here else { return Ok(None) };
+            let Some((height, genes)) = &here else { return Ok(None) };
             if self.fits(genes, budget)? {
                 return Ok(Some(genes.clone()));
             }
-            match cheapest(space.neighbours(genes))? {
-                Some(next) if next.0 < *cost => here = Some(next),
+            match nearest(space.neighbours(genes))? {
+                Some(next) if next.0 < *height => here = Some(next),
                 _ => return Ok(None),
             }
         }

@@ -62,7 +62,19 @@ pub trait Budget {
     /// # Errors
     /// When the cost cannot be told.
     fn allows(&self, genes: &Genes) -> Result<bool>;
-    /// The error for a space of which the budget allows nothing: its interval and one next step.
+    /// How far above its limits it is, without unit: 0 or below exactly where the budget allows it, and the less the
+    /// nearer. Under a single limit on the cost it orders what is above that limit as the cost does.
+    ///
+    /// # Errors
+    /// When the cost cannot be told.
+    fn excess(&self, genes: &Genes) -> Result<f64>;
+    /// A member it allows that was found before, or is found now; `None` when none is.
+    ///
+    /// # Errors
+    /// When the cost cannot be told.
+    fn known(&self) -> Result<Option<Genes>>;
+    /// The error for a space of which the budget allows nothing, or nothing that was found: what its members cost, and
+    /// one next step.
     fn infeasible(&self) -> Error;
 }
 
@@ -79,7 +91,8 @@ pub trait Sampler: Send {
     /// The next architecture: legal, within budget, not proposed before; `None` when the space is exhausted.
     ///
     /// # Errors
-    /// [`Error::Infeasible`] when the budget allows nothing; the budget's own.
+    /// [`Error::Infeasible`] when the budget allows nothing, [`Error::Together`] when its limits are each met and no
+    /// member was found that meets them all; the budget's own.
     fn ask(&mut self, space: &dyn Space, budget: &dyn Budget, rng: &mut Rng) -> Result<Option<Genes>>;
     /// The outcome of a proposal. Outcomes are told in the order of the proposals.
     fn tell(&mut self, trial: Trial);

@@ -95,7 +95,7 @@ impl Axis {
     /// The value with higher as better.
     fn turned(&self, component: &Component) -> Result<f64> {
         if !component.value.is_finite() {
-            return Err(Error::Invalid {
+            return Err(Error::Unusable {
                 thing: format!("score component {}", component.name),
                 problem: format!("its value is {}", component.value),
                 next: "train the supernet longer or with a lower supernet.learning_rate".to_owned(),
@@ -151,7 +151,7 @@ fn same_components(axes: &[Axis], components: &[Component]) -> Result<()> {
         return Ok(());
     }
     let names = |names: Vec<&str>| names.join(", ");
-    Err(Error::Invalid {
+    Err(Error::Unusable {
         thing: "score fusion".to_owned(),
         problem: format!(
             "components [{}] where the references have [{}]",

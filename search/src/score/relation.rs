@@ -33,6 +33,7 @@ pub struct RelationConsistency {
     list: Vec<Entry>,
     images: usize,
     tau: f64,
+    reconstruction: bool,
     lanes: Arc<Lanes>,
 }
 
@@ -83,7 +84,13 @@ impl RelationConsistency {
             Ok(Entry { batch, teacher, image: rows.iter().map(|(place, ..)| *place).collect() })
         })?;
         let leaves = supernet.params.frozen();
-        Ok(Self { supernet, leaves, space, list, images: chosen.len(), tau: settings.temperature, lanes })
+        let (images, tau) = (chosen.len(), settings.temperature);
+        Ok(Self { supernet, leaves, space, list, images, tau, reconstruction: true, lanes })
+    }
+
+    /// The same without the second component.
+    pub fn without_reconstruction(self) -> Self {
+        Self { reconstruction: false, ..self }
     }
 
     /// Relation divergence and reconstruction error, row by row of the list.
@@ -92,6 +99,9 @@ impl RelationConsistency {
         let read = |entry: &Entry| -> Result<(Vec<f32>, Vec<f32>)> {
             let encoded = self.supernet.encode(&self.leaves, &arch, &entry.batch.visible, false);
             let relation = terms::relation_each(encoded.patches(), entry.teacher.clone(), self.tau);
+            if !self.reconstruction {
+                return Ok((to_host(&relation)?, Vec::new()));
+            }
             let guess = self.supernet.decode(&self.leaves, &encoded, &entry.batch);
             let [batch, masked, width] = guess.dims();
             let error = (guess - entry.batch.target.clone()).square();
@@ -102,12 +112,14 @@ impl RelationConsistency {
         let mut relation = vec![0.0; self.images];
         let mut reconstruction = vec![0.0; self.images];
         for (entry, (a, b)) in self.list.iter().zip(&rows) {
-            for (image, (a, b)) in entry.image.iter().zip(a.iter().zip(b)) {
-                relation[*image] += f64::from(*a);
-                reconstruction[*image] += f64::from(*b);
+            for (sums, values) in [(&mut relation, a), (&mut reconstruction, b)] {
+                for (image, value) in entry.image.iter().zip(values) {
+                    sums[*image] += f64::from(*value);
+                }
             }
         }
-        let masks = self.list.iter().map(|entry| entry.image.len()).sum::<usize>() as f64 / self.images as f64;
+        let masks =
+            self.list.iter().map(|entry| entry.image.len()).sum::<usize>() as f64 / self.images as f64;
         let component = |name: &str, sums: &[f64]| -> Result<Component> {
             let (value, error) = mean_and_error(sums, masks);
             if !value.is_finite() {
@@ -115,7 +127,11 @@ impl RelationConsistency {
             }
             Ok(Component { name: name.to_string(), value, error, higher_is_better: false })
         };
-        Ok(vec![component(RELATION, &relation)?, component(RECONSTRUCTION, &reconstruction)?])
+        let mut components = vec![component(RELATION, &relation)?];
+        if self.reconstruction {
+            components.push(component(RECONSTRUCTION, &reconstruction)?);
+        }
+        Ok(components)
     }
 
     fn space_id(&self, genes: &Genes) -> String {
@@ -126,7 +142,7 @@ impl RelationConsistency {
 
 impl Score for RelationConsistency {
     fn components(&self) -> Vec<&'static str> {
-        vec![RELATION, RECONSTRUCTION]
+        if self.reconstruction { vec![RELATION, RECONSTRUCTION] } else { vec![RELATION] }
     }
 
     fn rate(&mut self, batch: &[Genes]) -> Result<Vec<Vec<Component>>> {

@@ -41,6 +41,10 @@ pub trait Space: Send + Sync {
     fn count(&self) -> u128;
     /// The smallest and the largest member, then the other corners (every scalar gene at an end).
     fn corners(&self) -> Vec<Genes>;
+    /// Members whose parts are all alike: the nets a person would draw. None where nothing is alike.
+    fn uniform(&self) -> Vec<Genes> {
+        Vec::new()
+    }
     /// A member, uniform over each gene given the ones it depends on.
     fn sample(&self, rng: &mut Rng) -> Genes;
     /// Every member that differs in one active gene, and in the genes that it switches on or off.

@@ -286,6 +286,11 @@ impl Space for VitSpace {
         corners
     }
 
+    fn uniform(&self) -> Vec<Genes> {
+        // The inherent one, which has the reasons.
+        VitSpace::uniform(self)
+    }
+
     fn sample(&self, rng: &mut Rng) -> Genes {
         self.draw(rng)
     }

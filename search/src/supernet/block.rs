@@ -1,7 +1,7 @@
 //! One transformer block, shared by the supernet, the teacher, the decoder and extracted subnets.
 
-use burn::tensor::{Int, Tensor, activation, module};
 use burn::tensor::IndexingUpdateOp;
+use burn::tensor::{Int, Tensor, activation, module};
 use masktas_export::arch::NORM_EPSILON;
 
 use super::params::{Init, Layout, Leaves, Region, Slot};
@@ -190,7 +190,8 @@ impl Block {
         let mut logits = q.clone().matmul(k.swap_dims(2, 3));
         let relative = self.relative.zip(rows);
         if let Some((tables, rows)) = relative {
-            for (slot, rows) in [(tables.k_vertical, &rows.vertical), (tables.k_horizontal, &rows.horizontal)] {
+            for (slot, rows) in [(tables.k_vertical, &rows.vertical), (tables.k_horizontal, &rows.horizontal)]
+            {
                 let table = leaves.get(slot).clone().transpose().unsqueeze::<4>();
                 logits = logits + q.clone().matmul(table).gather(3, per_head(rows, batch, heads));
             }
@@ -198,7 +199,8 @@ impl Block {
         let weights = activation::softmax(logits, 3);
         let mut mixed = weights.clone().matmul(v);
         if let Some((tables, rows)) = relative {
-            for (slot, rows) in [(tables.v_vertical, &rows.vertical), (tables.v_horizontal, &rows.horizontal)] {
+            for (slot, rows) in [(tables.v_vertical, &rows.vertical), (tables.v_horizontal, &rows.horizontal)]
+            {
                 let table = leaves.get(slot).clone();
                 let bins = Tensor::zeros([batch, heads, tokens, shape.relative_rows], &table.device());
                 let rows = per_head(rows, batch, heads);

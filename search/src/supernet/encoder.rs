@@ -138,8 +138,9 @@ impl Visible {
         let width = 3 * patch * patch;
         let batch = pixels.len() / (3 * arch.image * arch.image);
         let mut patches = vec![0.0; pixels.len()];
-        for (image, out) in
-            pixels.chunks_exact(3 * arch.image * arch.image).zip(patches.chunks_exact_mut(grid * grid * width))
+        for (image, out) in pixels
+            .chunks_exact(3 * arch.image * arch.image)
+            .zip(patches.chunks_exact_mut(grid * grid * width))
         {
             for (place, out) in out.chunks_exact_mut(width).enumerate() {
                 copy_patch(image, arch.image, patch, place, out);

@@ -114,7 +114,9 @@ enum Slots {
 impl Slots {
     fn first(&self) -> Slot {
         match self {
-            Slots::Matrix(slot) | Slots::Rows(slot, _) | Slots::Vector(slot) | Slots::Filters(slot, _) => *slot,
+            Slots::Matrix(slot) | Slots::Rows(slot, _) | Slots::Vector(slot) | Slots::Filters(slot, _) => {
+                *slot
+            }
             Slots::Stack([slot, ..]) | Slots::Join([slot, ..]) => *slot,
         }
     }
@@ -181,7 +183,9 @@ fn export(
             to_host(&params.value(slot).clone().slice([0..rows, 0..columns]))
         };
         let tensor = match slots {
-            Slots::Matrix(slot) => HostTensor::f32([columns, rows], transposed(&values(slot)?, rows, columns)),
+            Slots::Matrix(slot) => {
+                HostTensor::f32([columns, rows], transposed(&values(slot)?, rows, columns))
+            }
             Slots::Vector(slot) => HostTensor::f32([columns], values(slot)?),
             Slots::Rows(slot, ones) => {
                 let shape: Vec<usize> = std::iter::repeat_n(1, ones).chain([rows, columns]).collect();
@@ -285,7 +289,8 @@ mod tests {
             let decoder = DecoderShape { width: 16, depth: 1, heads: 2 };
             let largest = arch(40, &[4, 4, 4], 96, relative);
             let supernet = shaken(Supernet::new(&largest, decoder, &[], 0, 7, &device));
-            let subnets = [largest.clone(), arch(24, &[2, 3], 32, relative), arch(40, &[1, 4, 2], 56, relative)];
+            let subnets =
+                [largest.clone(), arch(24, &[2, 3], 32, relative), arch(40, &[1, 4, 2], 56, relative)];
             for sub in subnets {
                 let weights = extract(&supernet.params, &supernet.encoder, &sub).unwrap();
                 let network = Network::from_weights(&sub, None, &weights, 0, &device).unwrap();

@@ -116,7 +116,9 @@ mod tests {
 
     #[test]
     fn a_mask_is_a_partition_of_the_grid() {
-        for (patches, ratio, seen) in [(64, 0.75, 16), (64, 0.9, 6), (4, 0.99, 1), (4, 0.0, 3), (196, 0.75, 49)] {
+        for (patches, ratio, seen) in
+            [(64, 0.75, 16), (64, 0.9, 6), (4, 0.99, 1), (4, 0.0, 3), (196, 0.75, 49)]
+        {
             let mask = Mask::draw(&mut stream(1, "masks", 0), patches, ratio);
             assert_eq!(mask.seen.len(), seen);
             let mut all = [mask.seen.clone(), mask.masked].concat();

@@ -1,6 +1,6 @@
 //! The exponential moving average of the largest subnet: a teacher for when there is none (POA, ECCV 2024).
 
-use super::{Features, Teacher};
+use super::{Features, NamedMatrix, Teacher};
 use crate::error::Result;
 use crate::recipe::Labels;
 use crate::supernet::{Supernet, Visible, block_at, without_class};
@@ -49,7 +49,7 @@ impl Teacher for Ema {
         }
     }
 
-    fn state(&self) -> Result<Vec<(String, [usize; 2], Vec<f32>)>> {
+    fn state(&self) -> Result<Vec<NamedMatrix>> {
         self.average.params.to_host()
     }
 

@@ -35,10 +35,7 @@ impl Frozen {
         if (own.image, own.patch) == (student.image, student.patch) {
             return Ok(());
         }
-        Err(Error::TeacherGrid {
-            teacher: (own.image, own.patch),
-            space: (student.image, student.patch),
-        })
+        Err(Error::TeacherGrid { teacher: (own.image, own.patch), space: (student.image, student.patch) })
     }
 }
 

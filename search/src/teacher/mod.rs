@@ -1,13 +1,68 @@
-//! Teachers: frozen networks whose features the supernet learns from.
+//! Teachers: networks whose features the supernet learns from, and what is known of the labels they saw.
 
 pub mod ema;
+pub mod file;
 pub mod frozen;
 
 use burn::tensor::Tensor;
+use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
 use crate::recipe::Labels;
-use crate::supernet::{Supernet, Visible};
+use crate::run::Run;
+use crate::supernet::{Region, Supernet, Visible};
+
+/// Who taught a run, and whether that teacher saw labels.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaughtBy {
+    /// Name the teacher is registered under.
+    pub name: String,
+    /// What is known about labels.
+    pub labels: Labels,
+}
+
+impl TaughtBy {
+    /// Name of the run's document.
+    const DOCUMENT: &'static str = "teacher";
+
+    /// The teacher of a run; `None` while its file has not been read.
+    ///
+    /// # Errors
+    /// When the run's records cannot be read.
+    pub fn of(run: &Run) -> Result<Option<Self>> {
+        let told: Option<(String, Labels)> = run.get_doc(Self::DOCUMENT)?;
+        let name = run.manifest().recipe.teacher.name.as_str();
+        // These are trained by the run itself, which reads no label, and are known before they are there.
+        let own = matches!(name, "mae" | "ema").then(|| (name.to_owned(), Labels::None));
+        Ok(told.or(own).map(|(name, labels)| Self { name, labels }))
+    }
+
+    /// Stores it as the teacher of a run.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn store(&self, run: &mut Run) -> Result<()> {
+        run.put_doc(Self::DOCUMENT, &(self.name.clone(), self.labels))?;
+        Ok(())
+    }
+
+    /// Whether what this teacher taught may be called label-free.
+    pub fn label_free(&self) -> bool {
+        self.labels == Labels::None
+    }
+
+    /// What to say where one would like to say label-free; `None` when one may.
+    pub fn doubt(&self) -> Option<&'static str> {
+        match self.labels {
+            Labels::None => None,
+            Labels::Used => Some("teacher saw labels"),
+            Labels::Unknown => Some("nobody says whether the teacher saw labels"),
+        }
+    }
+}
+
+/// Registered teachers.
+pub const NAMES: &[&str] = &["mae", "file", "ema"];
 
 /// A teacher's features of the seen patches, without class token and without gradient.
 #[derive(Clone, Debug)]
@@ -17,6 +72,9 @@ pub struct Features {
     /// At each depth of the feature loss, `[batch, seen, width]`.
     pub layers: Vec<Tensor<3>>,
 }
+
+/// A matrix of a teacher's state: name, rows and columns, elements row by row.
+pub type NamedMatrix = (String, Region, Vec<f32>);
 
 /// Gives the features to learn from. Sees exactly the patches the student sees.
 pub trait Teacher: Send + Sync {
@@ -37,7 +95,7 @@ pub trait Teacher: Send + Sync {
     ///
     /// # Errors
     /// When the device lost them.
-    fn state(&self) -> Result<Vec<(String, [usize; 2], Vec<f32>)>> {
+    fn state(&self) -> Result<Vec<NamedMatrix>> {
         Ok(Vec::new())
     }
     /// State from a checkpoint.

@@ -39,7 +39,8 @@ pub struct Gradients(pub(crate) Vec<Option<Tensor<2>>>);
 impl AdamW {
     /// Fresh moments for `params`.
     pub fn new(params: &Params, config: AdamWConfig) -> Self {
-        let zeros = || params.slots().map(|slot| Tensor::zeros(params.shape(slot), params.device())).collect();
+        let zeros =
+            || params.slots().map(|slot| Tensor::zeros(params.shape(slot), params.device())).collect();
         Self { config, first: zeros(), second: zeros(), steps: 0 }
     }
 
@@ -71,7 +72,8 @@ impl AdamW {
                 if full { tensor.clone() } else { tensor.clone().slice([0..area[0], 0..area[1]]) }
             };
             let gradient = cut(&gradient) * factor;
-            let (old, old1, old2) = (cut(params.value(slot)), cut(&self.first[slot.0]), cut(&self.second[slot.0]));
+            let (old, old1, old2) =
+                (cut(params.value(slot)), cut(&self.first[slot.0]), cut(&self.second[slot.0]));
             let mut first = old1.clone() * beta1 + gradient.clone() * (1.0 - beta1);
             let mut second = old2.clone() * beta2 + gradient.square() * (1.0 - beta2);
             let update = first.clone() / ((second.clone() * (1.0 / correct2)).sqrt() + EPSILON);

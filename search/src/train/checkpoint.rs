@@ -1,61 +1,74 @@
 //! Training state on disk: one safetensors file, written atomically, from which training goes on
-//! exactly as if it had never stopped.
+//! exactly as if it had never stopped. The supernet, the teacher and fine-tuning keep theirs alike.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
+use super::adamw::AdamW;
 use super::trainer::Trainer;
 use crate::error::{At, Error, Result};
-use crate::supernet::Params;
-use crate::supernet::params::to_host;
 use crate::run::write_atomic;
+use crate::supernet::params::to_host;
+use crate::supernet::{Params, Region};
 
 /// Key of the header in the file's metadata.
 const HEADER: &str = "masktas.training";
 /// Version of this layout.
 const VERSION: u32 = 1;
 
+/// What a file says of its training beside the tensors.
 #[derive(Debug, Serialize, Deserialize)]
-struct Header {
+pub(crate) struct Header {
     version: u32,
-    step: u64,
-    objective: String,
-    state: serde_json::Value,
+    /// Steps done.
+    pub(crate) step: u64,
+    /// Name of the objective that was trained with.
+    pub(crate) objective: String,
+    /// The objective's own state.
+    pub(crate) state: serde_json::Value,
 }
 
-/// Saves everything that training changes. `step` is the number of steps done.
+impl Header {
+    /// Of a training with `objective` that has done `step` steps.
+    pub(crate) fn new(step: u64, objective: &str, state: serde_json::Value) -> Self {
+        Self { version: VERSION, step, objective: objective.to_owned(), state }
+    }
+}
+
+/// A checkpoint as it was read.
+pub(crate) struct Saved {
+    /// What it says of itself.
+    pub(crate) header: Header,
+    path: PathBuf,
+    tensors: BTreeMap<String, Vec<f32>>,
+}
+
+/// Saves weights (`value/…`), the optimiser's moments (`first/…`, `second/…`), and `more` tensors.
 ///
 /// # Errors
 /// When the device lost the weights or the file cannot be written; the previous checkpoint then
 /// still stands.
-pub fn save(trainer: &Trainer, step: u64, path: &Path) -> Result<()> {
-    let mut tensors: Vec<(String, [usize; 2], Vec<u8>)> = Vec::new();
-    let mut push = |name: String, shape: [usize; 2], values: &[f32]| {
-        tensors.push((name, shape, bytes(values)));
-    };
-    let params = &trainer.supernet.params;
-    for (slot, (name, shape, values)) in params.slots().zip(params.to_host()?) {
-        push(format!("value/{name}"), shape, &values);
-        let [first, second] = trainer.optimizer.moments(slot);
-        push(format!("first/{name}"), shape, &to_host(first)?);
-        push(format!("second/{name}"), shape, &to_host(second)?);
-    }
-    if let Some(teacher) = &trainer.teacher {
-        for (name, shape, values) in teacher.state()? {
-            push(format!("teacher/{name}"), shape, &values);
+pub(crate) fn write(
+    path: &Path,
+    header: &Header,
+    params: &Params,
+    optimizer: &AdamW,
+    more: Vec<(String, Region, Vec<f32>)>,
+) -> Result<()> {
+    let mut tensors: Vec<(String, Region, Vec<u8>)> = Vec::new();
+    for slot in params.slots() {
+        let (name, shape) = (params.name(slot), params.shape(slot));
+        let [first, second] = optimizer.moments(slot);
+        for (kind, tensor) in [("value", params.value(slot)), ("first", first), ("second", second)] {
+            tensors.push((format!("{kind}/{name}"), shape, bytes(&to_host(tensor)?)));
         }
     }
-    let header = Header {
-        version: VERSION,
-        step,
-        objective: trainer.objective.name().to_string(),
-        state: trainer.objective.state(),
-    };
-    let header = serde_json::to_string(&header).map_err(|error| Error::Checkpoint(error.to_string()))?;
+    tensors.extend(more.into_iter().map(|(name, shape, values)| (name, shape, bytes(&values))));
+    let header = serde_json::to_string(header).map_err(|error| Error::Checkpoint(error.to_string()))?;
     let views = tensors
         .iter()
         .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.to_vec(), bytes)?)))
@@ -67,65 +80,123 @@ pub fn save(trainer: &Trainer, step: u64, path: &Path) -> Result<()> {
     write_atomic(path, &file)
 }
 
-/// Puts a saved state back and returns the number of steps done; `None` when there is no file.
+/// Reads a checkpoint; `None` when there is no file.
 ///
 /// # Errors
-/// [`Error::Checkpoint`] when the file is damaged or belongs to another network.
-pub fn load(trainer: &mut Trainer, path: &Path) -> Result<Option<u64>> {
+/// [`Error::Unusable`] when the file is damaged or of another layout.
+pub(crate) fn read(path: &Path) -> Result<Option<Saved>> {
     let file = match std::fs::read(path) {
         Ok(file) => file,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error).at(path),
     };
-    let damaged = |error: String| Error::Checkpoint(format!("{}: {error}", path.display()));
-    let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| damaged(error.to_string()))?;
+    let (_, metadata) = SafeTensors::read_metadata(&file).map_err(|error| damaged(path, error))?;
     let header = metadata.metadata().as_ref().and_then(|entries| entries.get(HEADER));
-    let header = header.ok_or_else(|| damaged("not a training checkpoint of masktas".into()))?;
-    let header: Header = serde_json::from_str(header).map_err(|error| damaged(error.to_string()))?;
+    let header = header.ok_or_else(|| damaged(path, "not a training checkpoint of masktas"))?;
+    let header: Header = serde_json::from_str(header).map_err(|error| damaged(path, error))?;
     if header.version != VERSION {
-        return Err(damaged(format!("layout version {}, this program reads {VERSION}", header.version)));
+        let problem = format!("layout version {}, this program reads {VERSION}", header.version);
+        return Err(damaged(path, problem));
     }
-    if header.objective != trainer.objective.name() {
-        return Err(damaged(format!(
-            "trained with objective {}, the recipe says {}",
-            header.objective,
-            trainer.objective.name()
-        )));
-    }
-    let tensors = SafeTensors::deserialize(&file).map_err(|error| damaged(error.to_string()))?;
-    let tensors: BTreeMap<String, Vec<f32>> =
-        tensors.tensors().into_iter().map(|(name, view)| (name, floats(view.data()))).collect();
-    let find = |kind: &str, name: &str| tensors.get(&format!("{kind}/{name}")).cloned();
-    trainer.supernet.params.load_host(|name| find("value", name))?;
-    let params = &trainer.supernet.params;
-    for slot in params.slots() {
-        let (name, shape) = (params.name(slot), params.shape(slot));
-        let moments = [find("first", name), find("second", name)];
-        let [Some(first), Some(second)] = moments else {
-            return Err(damaged(format!("the moments of {name} are missing")));
-        };
-        if first.len() != shape[0] * shape[1] || second.len() != first.len() {
-            return Err(damaged(format!("the moments of {name} have {} elements", first.len())));
-        }
-        trainer.optimizer.restore(slot, [first, second], shape, params.device());
-    }
-    trainer.optimizer.set_steps(header.step);
-    trainer.objective.restore(&header.state)?;
-    if let Some(teacher) = &mut trainer.teacher {
-        teacher.restore(&mut |name| find("teacher", name))?;
-    }
-    Ok(Some(header.step))
+    let tensors = SafeTensors::deserialize(&file).map_err(|error| damaged(path, error))?;
+    let tensors = tensors.tensors().into_iter().map(|(name, view)| (name, floats(view.data()))).collect();
+    Ok(Some(Saved { header, path: path.to_owned(), tensors }))
 }
 
-/// Puts the saved weights, and nothing else, into `params`.
+impl Saved {
+    /// A tensor's elements, row-major, by its full name such as `value/norm.weight`.
+    pub(crate) fn tensor(&self, name: &str) -> Option<Vec<f32>> {
+        self.tensors.get(name).cloned()
+    }
+
+    /// Puts the saved weights into `params`.
+    ///
+    /// # Errors
+    /// [`Error::Checkpoint`] when one is missing or has another number of elements.
+    pub(crate) fn restore_values(&self, params: &mut Params) -> Result<()> {
+        params.load_host(|name| self.tensor(&format!("value/{name}")))
+    }
+
+    /// Puts weights, moments and the number of steps back.
+    ///
+    /// # Errors
+    /// As [`Saved::restore_values`]; [`Error::Unusable`] when a moment is missing or does not fit.
+    pub(crate) fn restore(&self, params: &mut Params, optimizer: &mut AdamW) -> Result<()> {
+        self.restore_values(params)?;
+        for slot in params.slots() {
+            let (name, shape) = (params.name(slot), params.shape(slot));
+            let moments = [self.tensor(&format!("first/{name}")), self.tensor(&format!("second/{name}"))];
+            let [Some(first), Some(second)] = moments else {
+                return Err(self.damaged(format!("the moments of {name} are missing")));
+            };
+            let needed = shape[0] * shape[1];
+            if let Some(found) = [first.len(), second.len()].into_iter().find(|found| *found != needed) {
+                let problem = format!("a moment of {name} has {found} elements, the network's has {needed}");
+                return Err(self.damaged(problem));
+            }
+            optimizer.restore(slot, [first, second], shape, params.device());
+        }
+        optimizer.set_steps(self.header.step);
+        Ok(())
+    }
+
+    /// The error that this file cannot be gone on from.
+    pub(crate) fn damaged(&self, problem: impl std::fmt::Display) -> Error {
+        damaged(&self.path, problem)
+    }
+}
+
+/// Saves everything that training changes. `step` is the number of steps done.
+///
+/// # Errors
+/// When the device lost the weights or the file cannot be written; the previous checkpoint then
+/// still stands.
+pub fn save(trainer: &Trainer, step: u64, path: &Path) -> Result<()> {
+    let state = match &trainer.teacher {
+        Some(teacher) => teacher.state()?,
+        None => Vec::new(),
+    };
+    let more =
+        state.into_iter().map(|(name, shape, values)| (format!("teacher/{name}"), shape, values)).collect();
+    let header = Header::new(step, trainer.objective.name(), trainer.objective.state());
+    write(path, &header, &trainer.supernet.params, &trainer.optimizer, more)
+}
+
+/// Puts a saved state back and returns the number of steps done; `None` when there is no file.
+///
+/// # Errors
+/// [`Error::Unusable`] when the file is damaged, [`Error::Checkpoint`] when it belongs to another network.
+pub fn load(trainer: &mut Trainer, path: &Path) -> Result<Option<u64>> {
+    let Some(saved) = read(path)? else { return Ok(None) };
+    let (was, is) = (&saved.header.objective, trainer.objective.name());
+    if was != is {
+        return Err(saved.damaged(format!("trained with objective {was}, the recipe says {is}")));
+    }
+    saved.restore(&mut trainer.supernet.params, &mut trainer.optimizer)?;
+    trainer.objective.restore(&saved.header.state)?;
+    if let Some(teacher) = &mut trainer.teacher {
+        teacher.restore(&mut |name| saved.tensor(&format!("teacher/{name}")))?;
+    }
+    Ok(Some(saved.header.step))
+}
+
+/// Puts the saved weights, and nothing else, into `params`. The moments, twice as large, are not copied.
 ///
 /// # Errors
 /// As [`load`]; a missing file is an error.
 pub fn load_values(params: &mut Params, path: &Path) -> Result<()> {
     let file = std::fs::read(path).at(path)?;
-    let damaged = |error: String| Error::Checkpoint(format!("{}: {error}", path.display()));
-    let tensors = SafeTensors::deserialize(&file).map_err(|error| damaged(error.to_string()))?;
+    let tensors = SafeTensors::deserialize(&file)
+        .map_err(|error| Error::Checkpoint(format!("{}: {error}", path.display())))?;
     params.load_host(|name| tensors.tensor(&format!("value/{name}")).ok().map(|view| floats(view.data())))
+}
+
+fn damaged(path: &Path, problem: impl std::fmt::Display) -> Error {
+    Error::Unusable {
+        thing: format!("checkpoint {}", path.display()),
+        problem: problem.to_string(),
+        next: "remove the file, and this training begins anew".to_owned(),
+    }
 }
 
 fn bytes(values: &[f32]) -> Vec<u8> {

@@ -4,9 +4,9 @@ use std::path::Path;
 
 use masktas_export::VitArch;
 
+use super::checkpoint;
 use super::schedule::Schedule;
 use super::trainer::Trainer;
-use super::checkpoint;
 use crate::error::{Error, Result};
 use crate::images::{Augment, Batches, Images};
 use crate::progress::Progress;
@@ -64,9 +64,8 @@ impl Course {
         let train = &images.split().train;
         let size = self.batch.min(train.len()).max(1);
         let per_epoch = self.steps_per_epoch(train.len());
-        let total = per_epoch * self.epochs as u64;
-        let warmup = (self.warmup_epochs * per_epoch as f64).round() as u64;
-        let schedule = Schedule { peak: self.learning_rate, warmup: warmup.min(total / 2), total };
+        let schedule = Schedule::over(self.learning_rate, self.warmup_epochs, self.epochs, per_epoch);
+        let total = schedule.total;
         let arch = trainer.supernet.encoder.arch().clone();
         let mut step = checkpoint::load(trainer, saved)?.unwrap_or(0);
         progress.begin(self.purpose, total, "step");

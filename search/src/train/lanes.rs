@@ -23,7 +23,9 @@ impl Lanes {
         let count = if threads == 0 { cores() } else { threads };
         let pool = || ThreadPoolBuilder::new().num_threads(1).build();
         let pools = (0..count).map(|_| pool()).collect::<std::result::Result<_, _>>();
-        pools.map(|pools| Self { pools }).map_err(|error| Error::Backend(format!("no worker threads: {error}")))
+        pools
+            .map(|pools| Self { pools })
+            .map_err(|error| Error::Backend(format!("no worker threads: {error}")))
     }
 
     /// Number of workers.
@@ -35,7 +37,11 @@ impl Lanes {
     ///
     /// # Errors
     /// The first error in the items' order, or [`Error::Backend`] when a worker died.
-    pub fn map<I: Send, T: Send>(&self, items: Vec<I>, work: impl Fn(I) -> Result<T> + Sync) -> Result<Vec<T>> {
+    pub fn map<I: Send, T: Send>(
+        &self,
+        items: Vec<I>,
+        work: impl Fn(I) -> Result<T> + Sync,
+    ) -> Result<Vec<T>> {
         let lanes = self.pools.len();
         let mut hands: Vec<Vec<(usize, I)>> = (0..lanes).map(|_| Vec::new()).collect();
         let count = items.len();
@@ -61,7 +67,7 @@ impl Lanes {
                 }
             }
         });
-        let died = || Err(Error::Backend("a worker thread died; run again with RUST_BACKTRACE=1".into()));
+        let died = || Err(Error::Backend("a worker thread died (RUST_BACKTRACE=1 shows where)".into()));
         results.into_iter().map(|result| result.unwrap_or_else(died)).collect()
     }
 }
@@ -82,7 +88,8 @@ mod tests {
 
     #[test]
     fn a_dead_worker_is_an_error() {
-        let died = Lanes::new(2).unwrap().map(vec![0, 1], |i| if i == 1 { panic!("on purpose") } else { Ok(i) });
+        let died =
+            Lanes::new(2).unwrap().map(vec![0, 1], |i| if i == 1 { panic!("on purpose") } else { Ok(i) });
         assert!(matches!(died, Err(Error::Backend(_))));
     }
 }

@@ -12,6 +12,14 @@ pub struct Schedule {
 }
 
 impl Schedule {
+    /// Over `epochs` of `per_epoch` steps each, rising to `peak` for `warmup_epochs` (parts of an epoch
+    /// count), but for no more than half of all steps.
+    pub fn over(peak: f64, warmup_epochs: f64, epochs: usize, per_epoch: u64) -> Self {
+        let total = per_epoch.saturating_mul(epochs as u64);
+        let warmup = (warmup_epochs * per_epoch as f64).round() as u64;
+        Self { peak, warmup: warmup.min(total / 2), total }
+    }
+
     /// The rate of step `step`, counted from 0.
     pub fn rate(&self, step: u64) -> f64 {
         if step < self.warmup {
@@ -36,5 +44,12 @@ mod tests {
         assert!((schedule.rate(8) - 0.5).abs() < 1e-12);
         assert!(schedule.rate(12) < 1e-12 && schedule.rate(99) < 1e-12);
         assert_eq!(Schedule { warmup: 0, ..schedule }.rate(0), 1.0);
+    }
+
+    #[test]
+    fn warm_up_counts_parts_of_epochs_and_takes_at_most_half() {
+        let schedule = |warmup| Schedule::over(1.0, warmup, 4, 10);
+        assert_eq!(schedule(0.5), Schedule { peak: 1.0, warmup: 5, total: 40 });
+        assert_eq!(schedule(100.0), Schedule { peak: 1.0, warmup: 20, total: 40 });
     }
 }

@@ -95,11 +95,16 @@ impl Trainer {
                 Ok((share, terms, values))
             };
             let done = self.lanes.map(shares, forward)?;
-            let names: Vec<(&'static str, f64)> =
-                done.first().map(|(_, terms, _)| terms.iter().map(|t| (t.name, t.weight)).collect()).unwrap_or_default();
+            let names: Vec<(&'static str, f64)> = done
+                .first()
+                .map(|(_, terms, _)| terms.iter().map(|t| (t.name, t.weight)).collect())
+                .unwrap_or_default();
             let mut factors = Vec::with_capacity(names.len());
-            for (i, (name, weight)) in names.iter().enumerate() {
-                let value: f64 = done.iter().map(|(share, _, values)| share.weight * values[i]).sum();
+            let local =
+                |i: usize| -> f64 { done.iter().map(|(share, _, values)| share.weight * values[i]).sum() };
+            // Factors must be the same on every rank, so they follow the loss of the whole batch.
+            let values = self.mean_over_ranks((0..names.len()).map(local).collect());
+            for ((name, weight), value) in names.iter().zip(values) {
                 if !value.is_finite() {
                     return Err(Error::Diverged { term: name, value });
                 }
@@ -111,7 +116,8 @@ impl Trainer {
             }
             let (params, factors) = (&self.supernet.params, &factors);
             let backward = |(share, terms, _): (Share, Vec<Term>, Vec<f64>)| {
-                let scaled = terms.into_iter().zip(factors).map(|(t, factor)| t.loss * (factor * share.weight));
+                let scaled =
+                    terms.into_iter().zip(factors).map(|(t, factor)| t.loss * (factor * share.weight));
                 let total = scaled.reduce(|a, b| a + b).ok_or(Error::NoTerms)?;
                 let gradients = backward(&share.leaves, params, total);
                 Ok((share, gradients))
@@ -155,7 +161,18 @@ impl Trainer {
         })
     }
 
-    /// Averages gradients over ranks.
+    /// Means over ranks of values that every rank has; on one rank the values themselves, all bits of them.
+    fn mean_over_ranks(&self, values: Vec<f64>) -> Vec<f64> {
+        if self.collective.size() == 1 {
+            return values;
+        }
+        let mut rounded: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+        self.collective.all_reduce_mean(&mut rounded);
+        rounded.into_iter().map(f64::from).collect()
+    }
+
+    /// Averages gradients over ranks. All ranks train the same subnets in a step, so they have gradients for the
+    /// same parameters and meet in the same order.
     fn average(&self, gradients: &mut Gradients) -> Result<()> {
         if self.collective.size() == 1 {
             return Ok(());
@@ -163,7 +180,8 @@ impl Trainer {
         for gradient in gradients.0.iter_mut().flatten() {
             let mut values = to_host(gradient)?;
             self.collective.all_reduce_mean(&mut values);
-            *gradient = Tensor::from_data(TensorData::new(values, gradient.dims()), self.supernet.params.device());
+            *gradient =
+                Tensor::from_data(TensorData::new(values, gradient.dims()), self.supernet.params.device());
         }
         Ok(())
     }

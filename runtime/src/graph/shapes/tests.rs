@@ -74,7 +74,7 @@ fn convolutions_and_pooling() {
     let wide = [image.clone(), ("w", vec![8, 3, 64, 64])];
     assert!(refusal("Conv", &wide, &[], vec![]).contains("a window of 64 does not fit into 32"));
     let pool = vec![("kernel_shape", [3, 3].into()), ("strides", [2, 2].into()), ("ceil_mode", 1.into())];
-    assert_eq!(shape_of("MaxPool", &[image.clone()], &[], pool), [1, 3, 16, 16]);
+    assert_eq!(shape_of("MaxPool", std::slice::from_ref(&image), &[], pool), [1, 3, 16, 16]);
     assert_eq!(shape_of("GlobalAveragePool", &[image], &[], vec![]), [1, 3, 1, 1]);
 }
 

@@ -92,9 +92,7 @@ pub fn erf(x: f64) -> f64 {
 pub fn run(graph: &Graph, inputs: &[(String, Tensor)]) -> Vec<Tensor> {
     let shapes = graph.shapes(&BTreeMap::new()).unwrap();
     let mut values: BTreeMap<String, Value> = BTreeMap::new();
-    for (name, tensor) in
-        graph.constants.iter().map(|(n, t)| (n, t)).chain(inputs.iter().map(|(n, t)| (n, t)))
-    {
+    for (name, tensor) in graph.constants.iter().chain(inputs.iter().map(|(n, t)| (n, t))) {
         values.insert(name.clone(), from(tensor));
     }
     for node in &graph.nodes {

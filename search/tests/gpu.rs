@@ -1,0 +1,178 @@
+//! Training through WGSL, on whatever Vulkan driver is here, computes what the CPU computes: features, loss terms,
+//! gradients and the weights after a step of AdamW. `make test-gpu` runs it; a software driver will do.
+#![cfg(feature = "gpu-wgsl")]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use masktas_devices::engine::{self, EngineOptions};
+use masktas_export::{VitArch, VitBlock};
+use masktas_runtime::Tolerance;
+use masktas_runtime::tolerance::relative_difference;
+use masktas_search::collective::Solo;
+use masktas_search::objective::TermWeights;
+use masktas_search::objective::masked_distillation::MaskedDistillation;
+use masktas_search::pipeline;
+use masktas_search::rand::{Draw, stream};
+use masktas_search::recipe::Labels;
+use masktas_search::space::{Space, VitSpace};
+use masktas_search::supernet::extract::Network;
+use masktas_search::supernet::{DecoderShape, Encoder, Mask, Supernet, Visible};
+use masktas_search::teacher::frozen::Frozen;
+use masktas_search::train::{AdamWConfig, Lanes, Trainer};
+
+/// Images in the batch.
+const IMAGES: usize = 8;
+/// Depths whose features are distilled.
+const LAYERS: [f64; 2] = [0.5, 1.0];
+/// Width of the teacher's features.
+const TEACHER: usize = 32;
+
+/// Forward pass and loss: only the order of sums differs.
+const FORWARD: f64 = Tolerance::F32.warn;
+/// Gradients, relative to the largest of a matrix. burn's GPU backends differentiate GELU by its tanh approximation,
+/// which is off by up to 9e-4 where the CPU is exact.
+const GRADIENT: f64 = 1e-2;
+
+/// CPU and adapter.
+fn devices() -> [Device; 2] {
+    if let Err(error) = engine::engine("wgpu", &EngineOptions::default()).unwrap().check() {
+        panic!("there is nothing to compare with the CPU: {error}; `make setup` installs a software driver");
+    }
+    ["flex", "wgpu"].map(|name| pipeline::device(name).unwrap())
+}
+
+/// What both devices are given: images of noise, a mask each, and a sandwich of the tiny space's subnets.
+struct Work {
+    pixels: Vec<f32>,
+    masks: Vec<Mask>,
+    subnets: Vec<VitArch>,
+}
+
+impl Work {
+    fn new() -> Self {
+        let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tiny-space.toml");
+        let space = VitSpace::load(definition.to_str().unwrap()).unwrap();
+        let random = space.vit(&space.sample(&mut stream(1, "subnet", 0)));
+        let subnets = vec![space.largest_arch(), space.smallest_arch(), random];
+        let (side, patches) = (subnets[0].image, subnets[0].patches());
+        let mut rng = stream(1, "pixels", 0);
+        let pixels = (0..IMAGES * 3 * side * side).map(|_| rng.normal() as f32).collect();
+        let masks = (0..IMAGES).map(|_| Mask::draw(&mut rng, patches, 0.5)).collect();
+        Self { pixels, masks, subnets }
+    }
+
+    /// The supernet with its first weights, which are drawn on the host.
+    fn supernet(&self, device: &Device) -> Supernet {
+        let decoder = DecoderShape { width: 16, depth: 1, heads: 2 };
+        Supernet::new(&self.subnets[0], decoder, &LAYERS, TEACHER, 2, device)
+    }
+
+    /// Every term of the loss, from a frozen teacher of random weights.
+    fn trainer(&self, device: &Device, config: AdamWConfig) -> Trainer {
+        let blocks = vec![VitBlock { heads: 2, hidden: 2 * TEACHER }; 2];
+        let arch = VitArch { embed: TEACHER, head_dim: TEACHER / 2, blocks, ..self.subnets[0].clone() };
+        let teacher = Frozen::new("mae", Network::new(&arch, None, 3, device), &LAYERS, Labels::None);
+        let weights = TermWeights { pixel: 1.0, feature: 1.0, relation: 1.0, in_place: 1.0 };
+        Trainer::new(
+            self.supernet(device),
+            config,
+            Box::new(MaskedDistillation::new(weights, 0.1, 100)),
+            Some(Box::new(teacher)),
+            Box::new(Solo),
+            Arc::new(Lanes::new(1).unwrap()),
+        )
+    }
+
+    /// One step from the first weights.
+    fn step(&self, device: &Device, config: AdamWConfig, rate: f64) -> Step {
+        let mut trainer = self.trainer(device, config);
+        let before = trainer.supernet.params.to_host().unwrap();
+        let terms = trainer.step(&self.pixels, &self.masks, &self.subnets, rate).unwrap();
+        let after = trainer.supernet.params.to_host().unwrap();
+        let changes = before.into_iter().zip(after).map(|((name, _, before), (_, _, after))| {
+            let moved: Vec<f32> = after.iter().zip(&before).map(|(after, before)| after - before).collect();
+            (name, moved)
+        });
+        Step { terms, changes: changes.collect() }
+    }
+}
+
+/// What a step said and did.
+struct Step {
+    /// Each term of the loss.
+    terms: Vec<(&'static str, f64)>,
+    /// How far every weight moved, matrix by matrix.
+    changes: Vec<(String, Vec<f32>)>,
+}
+
+#[test]
+fn gpu_forward_agrees_with_the_cpu() {
+    let work = Work::new();
+    let devices = devices();
+    for arch in &work.subnets {
+        let [cpu, gpu] = devices.each_ref().map(|device| {
+            let supernet = work.supernet(device);
+            let visible = Visible::all(&work.pixels, supernet.encoder.arch(), device);
+            let tokens = supernet.encoder.encode(&supernet.params.frozen(), arch, &visible);
+            Encoder::pool(tokens).try_into_vec_as::<f32>().unwrap()
+        });
+        assert_eq!(cpu.len(), IMAGES * arch.embed);
+        let difference = relative_difference(&cpu, &gpu);
+        println!("features of {} blocks, {} wide: {difference:.1e}", arch.blocks.len(), arch.embed);
+        assert!(difference <= FORWARD, "{arch:?}: {difference:e}, allowed {FORWARD:e}");
+    }
+}
+
+/// Gradients as AdamW sees them. Clipped to a norm far below AdamW's epsilon, they are what its first step moves the
+/// weights by, times a constant: nothing hides how large they are. The rate is so large that what the weights were
+/// does not round it away.
+#[test]
+fn gpu_gradients_agree_with_the_cpu() {
+    let work = Work::new();
+    let config = AdamWConfig { betas: [0.9, 0.95], weight_decay: 0.0, clip: 1e-9 };
+    let [cpu, gpu] = devices().map(|device| work.step(&device, config, 1e3));
+
+    let names: Vec<&str> = cpu.terms.iter().map(|(name, _)| *name).collect();
+    assert_eq!(names, ["pixel", "feature", "relation", "in_place"]);
+    for ((name, cpu), (_, gpu)) in cpu.terms.iter().zip(&gpu.terms) {
+        println!("{name}: {cpu:.6} on the CPU, {gpu:.6} on the adapter");
+        assert!((cpu - gpu).abs() <= FORWARD * cpu.abs(), "{name}: {cpu} and {gpu}");
+    }
+
+    let mut worst = ("", 0.0f64);
+    for ((name, cpu), (_, gpu)) in cpu.changes.iter().zip(&gpu.changes) {
+        // Attention does not change when all keys move alike: the gradient of their bias is zero, and what is there is
+        // rounding.
+        if name.ends_with("attn.k.bias") {
+            continue;
+        }
+        assert!(cpu.iter().any(|change| *change != 0.0), "{name} has no gradient");
+        let difference = relative_difference(cpu, gpu);
+        assert!(difference <= GRADIENT, "{name}: {difference:e}, allowed {GRADIENT:e}");
+        if difference > worst.1 {
+            worst = (name.as_str(), difference);
+        }
+    }
+    println!("gradients: at most {:.1e} of a matrix's largest, in {}", worst.1, worst.0);
+}
+
+/// A step with the recipe's settings. AdamW's first step moves every weight by the rate, whatever the size of its
+/// gradient; where that is next to nothing its sign is chance, so a few weights may lie two rates apart.
+#[test]
+fn gpu_step_agrees_with_the_cpu() {
+    let work = Work::new();
+    let rate = 1e-3;
+    let config = AdamWConfig { betas: [0.9, 0.95], weight_decay: 0.05, clip: 1.0 };
+    let [cpu, gpu] = devices().map(|device| work.step(&device, config, rate));
+    let all = |step: Step| -> Vec<f32> { step.changes.into_iter().flat_map(|(_, moved)| moved).collect() };
+    let (cpu, gpu) = (all(cpu), all(gpu));
+    assert_eq!(cpu.len(), gpu.len());
+    let differences: Vec<f64> = cpu.iter().zip(&gpu).map(|(a, b)| f64::from((a - b).abs())).collect();
+    let largest = differences.iter().copied().fold(0.0, f64::max);
+    let apart = differences.iter().filter(|difference| **difference > 0.01 * rate).count();
+    println!("weights: {apart} of {} more than 1 % of the rate apart, at most {largest:.1e}", cpu.len());
+    assert!(differences.iter().all(|difference| *difference <= 2.01 * rate), "{largest:e}");
+    assert!(apart * 50 <= cpu.len(), "{apart} of {} weights are more than 1 % of the rate apart", cpu.len());
+}
