@@ -1,6 +1,6 @@
 //! Labels, kept apart from everything a search sees.
 //!
-//! [`Images`](super::Images) has no field and no method that leads here, and holds neither paths
+//! [`Images`] has no field and no method that leads here, and holds neither paths
 //! nor the source. Only `evaluate` and `finetune` call [`Labels::read`], which goes back to the
 //! source and finds each image by its content.
 

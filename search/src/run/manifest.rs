@@ -48,7 +48,7 @@ impl Manifest {
     /// The space that is searched.
     ///
     /// # Errors
-    /// When the definition makes no sense, which [`Manifest::read`] would have found.
+    /// When the definition makes no sense, which opening the run would have found.
     pub fn vit_space(&self) -> Result<VitSpace> {
         VitSpace::new(self.space.clone())
     }
