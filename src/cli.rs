@@ -4,10 +4,11 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use masktas_devices::EngineOptions;
+use masktas_devices::{EngineOptions, engine, engines};
 use masktas_search::front::Pick;
 
 use crate::commands;
+use crate::exit::Failure;
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Green.on_default().bold())
@@ -84,12 +85,22 @@ impl EngineArgs {
     pub fn options(&self) -> EngineOptions {
         EngineOptions { ort_lib: self.ort_lib.clone(), adapter: self.adapter.clone() }
     }
+
+    /// The same, once every engine is known to be usable: one that is missing is better known before hours of work,
+    /// and is no difference between engines.
+    pub fn ready(&self) -> Result<EngineOptions, Failure> {
+        let options = self.options();
+        for name in engines() {
+            engine(name, &options)?.check()?;
+        }
+        Ok(options)
+    }
 }
 
 /// A member of a run's front, for the commands that read labels.
 #[derive(Args, Clone, Debug)]
 pub struct MemberArgs {
-    /// Folder of the run; its images must lie in one folder per class
+    /// Folder of the run; its images must lie in one folder per class, the first below the root
     pub run: PathBuf,
     /// Which member of the front: knee, best, fastest, or an id
     #[arg(long, value_name = "WHICH", default_value = "knee")]

@@ -73,7 +73,7 @@ impl Console {
                 (failure.exit, String::new(), json!({ "exit": failure.exit as u8, "error": error }))
             }
         };
-        let out = if self.json { self.object(json) } else { text };
+        let out = if self.json { object(self.command.into(), json) } else { text };
         let mut stdout = std::io::stdout().lock();
         match stdout.write_all(out.as_bytes()).and_then(|()| stdout.flush()) {
             Ok(()) => exit.into(),
@@ -82,20 +82,41 @@ impl Console {
             Err(_) => Exit::Failure.into(),
         }
     }
+}
 
-    fn object(&self, value: Value) -> String {
-        let rest = match value {
-            Value::Object(keys) => keys,
-            Value::Null => Map::new(),
-            other => Map::from_iter([("data".to_owned(), other)]),
-        };
-        // By hand, so that what a reader looks for first stands first.
-        let mut object = format!("{{\"masktas\":{JSON_VERSION},\"command\":{}", Value::from(self.command));
-        for (key, value) in rest {
-            object.push_str(&format!(",{}:{value}", Value::from(key)));
-        }
-        format!("{object}}}\n")
+/// Says why the command line could not be read, or shows the help or version that it asks for, and says how the
+/// program ends.
+pub fn unread(error: &clap::Error) -> ExitCode {
+    // There is nobody left to tell when a stream is closed.
+    let _ = error.print();
+    if !error.use_stderr() {
+        return Exit::Ok.into();
     }
+    // Nothing was parsed, so the words themselves are asked.
+    if std::env::args_os().any(|word| word == "--json") {
+        let text = error.to_string();
+        let message = text.strip_prefix("error: ").unwrap_or(&text).trim_end();
+        let causes: [&str; 0] = [];
+        let error = json!({ "message": message, "causes": causes });
+        let out = object(Value::Null, json!({ "exit": Exit::Usage as u8, "error": error }));
+        let _ = std::io::stdout().lock().write_all(out.as_bytes());
+    }
+    Exit::Usage.into()
+}
+
+/// One line of JSON: the version, the command, and the keys of `value`.
+fn object(command: Value, value: Value) -> String {
+    let rest = match value {
+        Value::Object(keys) => keys,
+        Value::Null => Map::new(),
+        other => Map::from_iter([("data".to_owned(), other)]),
+    };
+    // By hand, so that what a reader looks for first stands first.
+    let mut object = format!("{{\"masktas\":{JSON_VERSION},\"command\":{command}");
+    for (key, value) in rest {
+        object.push_str(&format!(",{}:{value}", Value::from(key)));
+    }
+    format!("{object}}}\n")
 }
 
 fn log(global: &Global) {

@@ -24,7 +24,10 @@ use console::Console;
 
 fn main() -> ExitCode {
     silence_drivers();
-    let cli = Cli::parse();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => return console::unread(&error),
+    };
     let mut console = Console::new(&cli.global, cli.command.name());
     let answer = commands::run(cli.command, &mut console);
     console.finish(answer)

@@ -49,7 +49,9 @@ pub enum Error {
     #[error("feature distillation needs a teacher; name one in [teacher] or set objective.feature = 0")]
     NoProjector,
     /// Labels are needed and there are none.
-    #[error("no image of the {split} split has a label; put the images into one folder per class")]
+    #[error(
+        "no image of the {split} split has a label; put the images into one folder per class, directly below the root"
+    )]
     NoLabels {
         /// The split.
         split: &'static str,

@@ -23,6 +23,7 @@ pub mod front;
 pub mod images;
 mod keys;
 pub mod objective;
+mod ops;
 pub mod pipeline;
 pub mod predictor;
 pub mod progress;

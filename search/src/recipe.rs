@@ -8,6 +8,7 @@ mod sections;
 
 use std::path::Path;
 
+use masktas_devices::latency::MIN_SAMPLES;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
@@ -152,6 +153,7 @@ impl Recipe {
             next: HELP.to_owned(),
         })?;
         recipe.check()?;
+        recipe.check_new()?;
         Ok(recipe)
     }
 
@@ -226,6 +228,21 @@ impl Recipe {
             return Err(Error::UnknownName { what: role.key, name: name.clone(), hint });
         }
         Ok(())
+    }
+
+    /// Whether a new run may begin with it. Runs of earlier versions were let pass, and stay readable.
+    fn check_new(&self) -> Result<()> {
+        let samples = self.latency.samples;
+        let range = format!("at least {MIN_SAMPLES}");
+        check_that("latency.samples", samples as f64, samples >= MIN_SAMPLES, &range)?;
+        let Some(path) = self.teacher.path.as_ref().filter(|_| self.teacher.name != "file") else {
+            return Ok(());
+        };
+        Err(Error::Invalid {
+            thing: format!("teacher.path = \"{}\"", path.display()),
+            problem: format!("teacher.name is \"{}\", which reads no file", self.teacher.name),
+            next: "add --set teacher.name=file, or leave teacher.path out".to_owned(),
+        })
     }
 
     /// Whether every number is in its range.
@@ -323,7 +340,7 @@ impl Recipe {
         chance("sampler.mutate_each", self.sampler.mutate_each)?;
         chance("sampler.mutate_structure", self.sampler.mutate_structure)?;
         positive("length of latency.engines", self.latency.engines.len())?;
-        check_that("latency.samples", self.latency.samples as f64, self.latency.samples >= 8, "at least 8")?;
+        positive("latency.samples", self.latency.samples)?;
         positive("latency.threads", self.latency.threads)?;
         positive("latency.rounds", self.latency.rounds)?;
         positive("latency.runs", self.latency.runs)?;

@@ -8,6 +8,7 @@ use masktas_runtime::Verdict;
 use masktas_search::Error;
 use masktas_search::front::Pick;
 use masktas_search::pipeline::{self, ExportOptions};
+use masktas_search::run::Run;
 use serde_json::json;
 
 use super::shown;
@@ -71,7 +72,9 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         opset: options.opset,
         out: options.out.clone(),
     };
-    let (pick, engines) = (Pick::parse(&options.pick), options.engines.options());
+    // First, whether there is a run at all.
+    Run::open_read_only(&options.run)?;
+    let (pick, engines) = (Pick::parse(&options.pick), options.engines.ready()?);
     let exported = pipeline::export(&options.run, &pick, &how, &engines, &mut console.reporter);
     let (member, files, parity) = match exported {
         Err(Error::Interrupted) => {

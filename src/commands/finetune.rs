@@ -36,7 +36,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let mut settings = Run::open_read_only(folder)?.manifest().recipe.finetune.clone();
     settings.epochs = options.epochs.map_or(settings.epochs, |epochs| epochs as usize);
     let epochs = settings.epochs;
-    let engines = options.engines.options();
+    let engines = options.engines.ready()?;
     let mut whom = vec![Who::Member(pick.clone())];
     if options.beside_uniform {
         whom.push(Who::UniformLike(pick));

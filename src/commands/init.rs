@@ -34,7 +34,8 @@ pub fn run(options: &Options) -> Outcome {
     std::fs::create_dir_all(&options.folder).map_err(|error| Failure::io(&options.folder, error))?;
     std::fs::write(&path, format!("{HEAD}{}", commented(DEFAULT)))
         .map_err(|error| Failure::io(&path, error))?;
-    let text = format!("wrote {}\nnext: edit it, then masktas search --dry-run\n", path.display());
+    let file = path.display();
+    let text = format!("wrote {file}\nnext: edit it, then masktas search --config {file} --dry-run\n");
     Ok(Answer::new(text, json!({ "file": path })))
 }
 

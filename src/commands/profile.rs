@@ -6,6 +6,8 @@ use clap::Args;
 use masktas_devices::device;
 use masktas_search::Error;
 use masktas_search::pipeline::{self, Profiled, Setup};
+use masktas_search::recipe::Recipe;
+use masktas_search::run::Run;
 use serde_json::{Value, json};
 
 use super::recipe::{RecipeArgs, first_given, going_on, quoted};
@@ -69,7 +71,8 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     };
     let json = json!({ "run": found.run, "reports": serde_json::to_value(&found.reports).unwrap_or(Value::Null),
         "intervals": serde_json::to_value(&found.intervals).unwrap_or(Value::Null) });
-    Ok(Answer::new(text(&found, console), json))
+    let text = format!("{}next: {}\n", text(&found, console), next(&found)?);
+    Ok(Answer::new(text, json))
 }
 
 fn text(found: &Profiled, console: &Console) -> String {
@@ -92,7 +95,22 @@ fn text(found: &Profiled, console: &Console) -> String {
         let range = format!("{} to {}", kind.show(interval.low), kind.show(interval.high));
         text.push_str(&format!("{} in this space: {range}\n", kind.key()));
     }
-    let run = found.run.display();
-    text.push_str(&format!("next: masktas search --resume {run}, or for each of several: --profile {run}\n"));
     text
+}
+
+/// The search that takes this profile over, with what must agree where it is not the default.
+fn next(found: &Profiled) -> Result<String, Failure> {
+    let run = Run::open_read_only(&found.run)?;
+    let (recipe, usual) = (&run.manifest().recipe, Recipe::load(None, None, &[])?);
+    // A profile needs no images; a search without a folder would take the built-in photographs.
+    let data =
+        recipe.data.path.as_ref().map_or_else(|| "FOLDER".to_owned(), |path| path.display().to_string());
+    let mut text = format!("masktas search --profile {} --data {data} --latency TIME", found.run.display());
+    if recipe.space.name != usual.space.name {
+        text.push_str(&format!(" --space {}", recipe.space.name));
+    }
+    if recipe.latency.target != usual.latency.target {
+        text.push_str(&format!(" --target {}", recipe.latency.target));
+    }
+    Ok(text)
 }

@@ -5,12 +5,12 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::{
-    Bench, Engine, EngineOptions, Golden, LoadOptions, Measurement, Parity, Protocol, Subject, Tensors,
-    engine, engines, parity,
+    Bench, Engine, EngineOptions, Golden, LoadOptions, LoadedModel, Measurement, Parity, Protocol, Subject,
+    Tensors, engine, engines, parity,
 };
 use masktas_export::package;
 use masktas_runtime::tolerance::relative_difference;
-use masktas_runtime::{Interpolation, Preprocess, Tensor, Tolerance, Verdict, onnx};
+use masktas_runtime::{Dim, Graph, Interpolation, Preprocess, Tensor, Tolerance, Verdict, onnx};
 use masktas_search::Error;
 use masktas_search::images::{Geometry, decode_for};
 use masktas_search::progress::Progress as _;
@@ -27,6 +27,8 @@ use crate::table::Table;
 const TOP: usize = 5;
 /// Largest model file read, in bytes.
 const MODEL_MAX: u64 = 4 << 30;
+/// Most images a run of a model may want.
+const BATCH_MAX: usize = 1024;
 
 /// Options of `masktas run`.
 #[derive(Args)]
@@ -77,7 +79,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let mut ran = Vec::new();
     for one in &chosen {
         text.push_str(&format!("{} {}: {}\n", one.engine.name(), one.version, one.why));
-        ran.push(infer(one, &model, &inputs, options, console)?);
+        ran.push(infer(one, &model, &graph, &inputs, options, console)?);
     }
 
     let labels = Preprocess::read_from(&graph.metadata).ok().and_then(|how| how.labels);
@@ -130,7 +132,7 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 }
 
 /// The images as the model wants them.
-fn images(options: &Options, graph: &masktas_runtime::Graph) -> Result<Vec<Tensor>, Failure> {
+fn images(options: &Options, graph: &Graph) -> Result<Vec<Tensor>, Failure> {
     if options.images.is_empty() {
         return Ok(Vec::new());
     }
@@ -186,41 +188,137 @@ fn choose(options: &Options, all: bool, how: &EngineOptions) -> Result<Vec<Chose
 fn infer(
     chosen: &Chosen,
     model: &[u8],
+    graph: &Graph,
     inputs: &[Tensor],
     options: &Options,
     console: &mut Console,
 ) -> Result<Ran, Failure> {
     let engine = chosen.engine.as_ref();
-    let mut load = LoadOptions { threads: options.threads, ..LoadOptions::default() };
-    let graph_input = onnx::read(model)?.inputs.first().map(|input| input.name.clone()).unwrap_or_default();
-    if let Some(first) = inputs.first() {
-        load.shapes = vec![(graph_input, first.shape().to_vec())];
+    let mut shapes = shapes(graph);
+    let batch = shapes.first().and_then(|(_, shape)| shape.first()).map_or(1, |extent| (*extent).max(1));
+    if batch > BATCH_MAX && !inputs.is_empty() {
+        return Err(Failure::failed(format!(
+            "{} wants {batch} images a run, at most {BATCH_MAX} are given; export it with a smaller --batch",
+            options.model.display()
+        )));
     }
+    if let (Some((_, shape)), Some(image)) = (shapes.first_mut(), inputs.first()) {
+        *shape = batched(image.shape(), batch);
+    }
+    let load = LoadOptions { threads: options.threads, shapes: shapes.clone(), ..LoadOptions::default() };
     let mut loaded = engine.load(model, &load)?;
     let name = loaded.inputs().first().map(|input| input.name.clone()).unwrap_or_default();
     let mut outputs = Vec::with_capacity(inputs.len());
-    for input in inputs {
+    for group in inputs.chunks(batch) {
         if console.reporter.stop() {
             return Err(nothing_kept(Error::Interrupted));
         }
-        outputs.push(loaded.run(&[(name.clone(), input.clone())])?);
+        let answers = loaded.run(&[(name.clone(), stacked(group, batch)?)])?;
+        outputs.extend(apart(answers, batch, group.len())?);
     }
     let provider = loaded.provider_used().to_owned();
-    let timing = if options.time { Some(time(engine, model, options, console)?) } else { None };
+    let timing = if options.time { Some(time(engine, model, shapes, options, console)?) } else { None };
     Ok(Ran { engine: engine.name().to_owned(), provider, outputs, timing })
 }
 
-/// Times the model by the usual protocol, with itself as the reference network.
+/// Shapes of the model's inputs, with 1 for each extent that is known only when it is run.
+fn shapes(graph: &Graph) -> Vec<(String, Vec<usize>)> {
+    let extent = |dim: &Dim| match dim {
+        Dim::Fixed(extent) => *extent,
+        Dim::Symbol(_) => 1,
+    };
+    graph
+        .inputs
+        .iter()
+        .map(|input| (input.name.clone(), input.shape.iter().map(extent).collect::<Vec<usize>>()))
+        .collect()
+}
+
+/// One image's shape with another number of images in front.
+fn batched(image: &[usize], batch: usize) -> Vec<usize> {
+    let mut shape = image.to_vec();
+    if let Some(first) = shape.first_mut() {
+        *first = batch;
+    }
+    shape
+}
+
+/// At most `batch` images, each `[1, ...]`, as one input of `batch` images: the last one is repeated.
+fn stacked(group: &[Tensor], batch: usize) -> Result<Tensor, Failure> {
+    let shape = group.first().map(|image| batched(image.shape(), batch)).unwrap_or_default();
+    let mut values: Vec<f32> = Vec::new();
+    for image in group.iter().chain(group.last().into_iter().cycle()).take(batch) {
+        values.extend_from_slice(image.as_f32().unwrap_or_default());
+    }
+    Ok(Tensor::f32(shape, values)?)
+}
+
+/// The answers to a batch, image by image; those beyond the first `count` images are dropped.
+fn apart(answers: Tensors, batch: usize, count: usize) -> Result<Vec<Tensors>, Failure> {
+    if batch == 1 {
+        return Ok(vec![answers]);
+    }
+    let mut rows: Vec<Tensors> = vec![Tensors::new(); count];
+    for (name, tensor) in &answers {
+        let (Some(values), true) = (tensor.as_f32(), tensor.shape().first() == Some(&batch)) else {
+            return Err(Failure::failed(format!(
+                "output `{name}` is {:?} {:?} for {batch} images, and floats image by image are wanted; export the \
+                 model with masktas",
+                tensor.dtype(),
+                tensor.shape()
+            )));
+        };
+        let shape = batched(tensor.shape(), 1);
+        let each = (values.len() / batch).max(1);
+        for (row, part) in rows.iter_mut().zip(values.chunks(each)) {
+            row.push((name.clone(), Tensor::f32(shape.clone(), part)?));
+        }
+    }
+    Ok(rows)
+}
+
+/// An engine that loads every model at given shapes.
+struct AtShapes<'a> {
+    engine: &'a dyn Engine,
+    shapes: Vec<(String, Vec<usize>)>,
+}
+
+impl Engine for AtShapes<'_> {
+    fn name(&self) -> &'static str {
+        self.engine.name()
+    }
+
+    fn version(&self) -> masktas_devices::Result<String> {
+        self.engine.version()
+    }
+
+    fn runs_in_process(&self) -> bool {
+        self.engine.runs_in_process()
+    }
+
+    fn check(&self) -> masktas_devices::Result<()> {
+        self.engine.check()
+    }
+
+    fn load(&self, model: &[u8], options: &LoadOptions) -> masktas_devices::Result<Box<dyn LoadedModel>> {
+        self.engine.load(model, &LoadOptions { shapes: self.shapes.clone(), ..options.clone() })
+    }
+}
+
+/// Times the model by the usual protocol, with itself as the reference network; a run is of as many images as `shapes`
+/// say.
 fn time(
     engine: &dyn Engine,
     model: &[u8],
+    shapes: Vec<(String, Vec<usize>)>,
     options: &Options,
     console: &mut Console,
 ) -> Result<Measurement, Failure> {
     let protocol = Protocol { threads: options.threads, ..Protocol::default() };
     let (name, most) = (format!("timing in {}", engine.name()), protocol.max_rounds as u64);
     console.reporter.begin(&name, most, "round");
-    let mut bench = Bench::new(engine, None, model, None, &protocol, None)?;
+    let engine = AtShapes { engine, shapes };
+    let mut bench = Bench::new(&engine, None, model, None, &protocol, None)?;
     let subject = Subject { id: "model", bytes: model, golden: None };
     let reporter = &mut console.reporter;
     let measured = bench.measure(&[subject], None, &mut |rounds| {
@@ -319,4 +417,20 @@ fn features(name: &str, values: &[f32], text: &mut String) -> Value {
         strongest.join("  ")
     ));
     json!({ "output": name, "length": norm, "features": values })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_group_is_filled_up_and_the_filling_is_dropped() {
+        let image = |value: f32| Tensor::f32([1, 2], vec![value, -value]).expect("it fits");
+        let group = stacked(&[image(1.0), image(2.0)], 3).expect("images of one shape");
+        let filled = Tensor::f32([3, 2], vec![1.0, -1.0, 2.0, -2.0, 2.0, -2.0]).expect("it fits");
+        assert_eq!(group, filled);
+        let rows = apart(vec![("y".to_owned(), group)], 3, 2).expect("one row an image");
+        assert_eq!(rows, [vec![("y".to_owned(), image(1.0))], vec![("y".to_owned(), image(2.0))]]);
+        assert!(apart(vec![("y".to_owned(), filled)], 2, 2).is_err());
+    }
 }

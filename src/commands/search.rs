@@ -4,7 +4,6 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::device;
-use masktas_devices::engine;
 use masktas_search::budget::{Kind, Limit, SearchBudget};
 use masktas_search::pipeline::{self, Setup};
 use masktas_search::recipe::Recipe;
@@ -108,10 +107,8 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
             if options.dry_run {
                 return dry_run(&recipe, console);
             }
-            // Every engine answers at the end; one that is missing is better known before hours of training.
-            for name in engine::engines() {
-                engine::engine(name, &engines)?.check()?;
-            }
+            // Every engine answers at the end.
+            options.engines.ready()?;
             let out = match &options.out {
                 Some(out) => out.clone(),
                 None => next_run(),
@@ -143,7 +140,10 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     let teacher = TaughtBy::of(&run)?;
     text.push_str(&shown::teacher(teacher.as_ref()));
     if !found.finalists.is_empty() {
-        text.push_str("\nfinalists: exported, replayed in every engine, measured again\n\n");
+        // Nothing is timed where latency is not limited.
+        let measured = found.finalists.iter().any(|one| !one.measured.is_empty());
+        let again = if measured { ", measured again" } else { "" };
+        text.push_str(&format!("\nfinalists: exported, replayed in every engine{again}\n\n"));
         text.push_str(&shown::finalists(&found.finalists, style));
     }
     let verdict = shown::worst(&found.finalists);

@@ -111,12 +111,14 @@ pub fn teacher(teacher: Option<&TaughtBy>) -> String {
     })
 }
 
-/// Members of the front that were made into files, checked and measured again.
+/// Members of the front that were made into files and checked; where latency counts, with prediction and measurement.
 pub fn finalists(finalists: &[Finalist], style: Style) -> String {
     let engines =
         distinct(finalists.iter().flat_map(|one| one.parity.rows.iter().map(|row| row.engine.as_str())));
     let measured = distinct(finalists.iter().flat_map(|one| one.measured.iter().map(|m| m.engine.as_str())));
-    let mut head = vec!["score".to_owned(), "predicted ms (90 %)".to_owned()];
+    let foretold = finalists.iter().any(|one| one.predicted.is_some());
+    let mut head = vec!["score".to_owned()];
+    head.extend(foretold.then(|| "predicted ms (90 %)".to_owned()));
     head.extend(measured.iter().map(|engine| format!("measured {engine}")));
     head.extend(engines.iter().map(|engine| format!("parity {engine}")));
     head.push("id".to_owned());
@@ -126,7 +128,8 @@ pub fn finalists(finalists: &[Finalist], style: Style) -> String {
             .predicted
             .as_ref()
             .map_or("-".to_owned(), |p| format!("{:.3} ({:.3} to {:.3})", p.ms, p.low, p.high));
-        let mut row: Vec<Cell> = vec![format!("{:.4}", one.candidate.score).into(), predicted.into()];
+        let mut row: Vec<Cell> = vec![format!("{:.4}", one.candidate.score).into()];
+        row.extend(foretold.then(|| Cell::from(predicted)));
         row.extend(measured.iter().map(|engine| {
             let found = one.measured.iter().find(|measured| measured.engine == *engine);
             let mark = |m: &Measurement| if m.verdict == Steadiness::Steady { "" } else { " noisy" };

@@ -60,6 +60,11 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     let bytes = std::fs::read(&trained).map_err(|error| Failure::io(&trained, error))?;
     write_atomic(&options.out, &bytes)?;
     let out = options.out.display();
-    let text = format!("{out}\nnext: masktas search --set teacher.name=file --set teacher.path={out}\n");
+    // A search of the built-in photographs is not what a teacher of other images is for.
+    let run = Run::open_read_only(&folder)?;
+    let data = run.manifest().recipe.data.path.as_ref();
+    let data = data.map_or_else(String::new, |path| format!(" --data {}", path.display()));
+    let text =
+        format!("{out}\nnext: masktas search{data} --set teacher.name=file --set teacher.path={out}\n");
     Ok(Answer::new(text, json!({ "teacher": options.out, "run": folder, "labels": "none" })))
 }

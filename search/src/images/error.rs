@@ -33,7 +33,7 @@ pub enum ImagesError {
     },
     /// The source holds no candidate for an image at all.
     #[error(
-        "{origin}: no JPEG, PNG or WebP file among {seen} files; check the path, or see `masktas data {origin}`"
+        "{origin}: no JPEG, PNG or WebP file among {seen} files; check the path, and that names end in .jpg, .jpeg, .png or .webp"
     )]
     Empty {
         /// The source.
@@ -148,7 +148,7 @@ pub enum ImagesError {
     },
     /// The source carries no labels.
     #[error(
-        "{origin}: no labels: its images do not lie in class folders; put each class into a folder of its own, or use a set that has labels"
+        "{origin}: no labels: its images do not lie in class folders; put each class into a folder of its own directly below it, or use a set that has labels"
     )]
     NoLabels {
         /// The source.

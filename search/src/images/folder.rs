@@ -21,7 +21,8 @@ pub const EXTENSIONS: &[&str] = &["jpg", "jpeg", "jpe", "jfif", "png", "webp"];
 
 /// A folder tree. Two names mean something at its top level, in any case of letters: `test` is the
 /// test part, and `val`, `valid` or `validation` the validation part. Everything else, `train`
-/// included, is divided by the split.
+/// included, is divided by the split. The first folder below (in `train` and the parts: the first one
+/// below those) is an image's class, however deep the image lies in it.
 pub struct Folder {
     root: PathBuf,
     walked: Walk,
@@ -71,15 +72,15 @@ impl Folder {
         }
     }
 
-    /// The class folder's name: the immediate parent, unless that is the root or a part's folder.
+    /// The class: the name of the first folder below the root, or below the part's folder. None for an
+    /// image that lies directly there.
     fn class(&self, path: &Path) -> Option<String> {
-        let below = self.relative(path).components().count();
         let (_, in_part) = self.part(path);
-        let parents = below.saturating_sub(1 + usize::from(in_part));
-        if parents == 0 {
-            return None;
-        }
-        Some(path.parent()?.file_name()?.to_string_lossy().into_owned())
+        let mut below = self.relative(path).components().skip(usize::from(in_part));
+        let first = below.next()?;
+        // With nothing below it, it is the image itself.
+        below.next()?;
+        Some(first.as_os_str().to_string_lossy().into_owned())
     }
 }
 

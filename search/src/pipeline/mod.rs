@@ -37,6 +37,7 @@ use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::run::{Phase, Run, document};
 use crate::space::{Space as _, VitSpace};
+use crate::suggest::hint;
 use crate::train::{Lanes, keep_pages};
 use crate::{score, stream, topology};
 
@@ -175,10 +176,13 @@ fn open_images(
     Ok(images)
 }
 
+/// Names of the training devices, whether or not this build has them.
+const DEVICES: [&str; 4] = ["flex", "vulkan", "wgpu", "cuda"];
+
 /// The training device called `name`.
 ///
 /// # Errors
-/// [`Error::NotSupported`] when this build lacks it.
+/// [`Error::NotSupported`] when this build lacks it, [`Error::UnknownName`] for a stranger.
 pub fn device(name: &str) -> Result<Device> {
     match name {
         "flex" => Ok(Device::flex()),
@@ -188,6 +192,10 @@ pub fn device(name: &str) -> Result<Device> {
         "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
         #[cfg(feature = "cuda")]
         "cuda" => Ok(Device::cuda(0usize)),
+        _ if !DEVICES.contains(&name) => {
+            let hint = hint(name, DEVICES);
+            Err(Error::UnknownName { what: "training device", name: name.to_owned(), hint })
+        }
         _ => Err(Error::NotSupported {
             thing: format!("training on `{name}`"),
             reason: "this program was built without it".into(),

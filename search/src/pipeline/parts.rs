@@ -3,12 +3,15 @@
 
 use std::path::PathBuf;
 
+use masktas_devices::device::device;
+use masktas_devices::engine::engine;
 use serde::{Deserialize, Serialize};
 
 use super::latency::{self, LatencyReport};
 use super::{Setup, Workshop, networks};
-use crate::budget::{Interval, SearchBudget};
+use crate::budget::{Interval, Limit, SearchBudget};
 use crate::error::{Error, Result};
+use crate::images;
 use crate::progress::Progress;
 use crate::run::{Manifest, Run, document, machine};
 use crate::space::VitSpace;
@@ -44,6 +47,16 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
         return Ok(run);
     };
     recipe.built()?;
+    // Whatever can be refused without the images, before the run takes its folder.
+    super::device(&recipe.device)?;
+    for name in &recipe.latency.engines {
+        engine(name, &setup.engines)?;
+    }
+    device(&recipe.latency.target)?;
+    Limit::all(&recipe.budget)?;
+    if let Some(path) = recipe.data.path.as_deref().filter(|path| !path.is_dir()) {
+        images::open(Some(path))?;
+    }
     let space = VitSpace::load(&recipe.space.name)?.definition().clone();
     Run::create(&setup.out, Manifest::new(recipe.clone().anchored()?, space, setup.overrides.clone()))
 }

@@ -210,7 +210,7 @@ pub fn evaluate(
     let mut run = Run::open(folder)?;
     let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
     let candidate = picked(&run, pick)?;
-    let labels = labels(&shop)?;
+    let labels = labels(&shop, progress)?;
     let network = inherited(&run, &candidate.genes, None, &shop.device)?;
     let split = shop.images.split();
     let (name, indices) = if on_test { ("test", &split.test) } else { ("val", &split.val) };
@@ -296,7 +296,7 @@ pub fn finetune(
         Who::Member(pick) => picked(&run, pick)?.genes,
         Who::UniformLike(pick) => uniform_like(&shop.space, picked(&run, pick)?.parameters)?,
     };
-    let labels = labels(&shop)?;
+    let labels = labels(&shop, progress)?;
     let classes = Some(labels.classes.len());
     let arch = shop.space.vit(&genes);
     let mut network = match start {
@@ -390,11 +390,35 @@ pub(crate) fn inherited(
     Network::from_weights(&arch, classes, &weights, recipe.seed, device)
 }
 
-/// The labels of a run's images.
-fn labels(shop: &Workshop) -> Result<LabelSet> {
+/// The labels of a run's images; `progress` is told which classes there are.
+fn labels(shop: &Workshop, progress: &mut dyn Progress) -> Result<LabelSet> {
     let source = images::open(shop.recipe.data.path.as_deref())?;
     let labels = Labels::read(source.as_ref(), &shop.images)?;
-    labels.default_set().cloned().ok_or(Error::NoLabels { split: "train" })
+    let set = labels.default_set().cloned().ok_or(Error::NoLabels { split: "train" })?;
+    progress.say(&counted(&set));
+    Ok(set)
+}
+
+/// Classes that [`counted`] names; a line of a hundred names is read by nobody.
+const NAMED: usize = 10;
+
+/// The classes of a set and how many images each has, for people: whoever laid out the folders sees here whether they
+/// were read as they were meant.
+fn counted(set: &LabelSet) -> String {
+    let mut counts = vec![0_usize; set.classes.len()];
+    for label in set.of.iter().flatten() {
+        if let Some(count) = counts.get_mut(*label as usize) {
+            *count += 1;
+        }
+    }
+    let all = set.classes.iter().zip(counts);
+    let named: Vec<String> = all.take(NAMED).map(|(class, count)| format!("{class} ({count})")).collect();
+    let classes = if set.classes.len() == 1 { "class" } else { "classes" };
+    let more = match set.classes.len().saturating_sub(NAMED) {
+        0 => String::new(),
+        rest => format!(" and {rest} more"),
+    };
+    format!("{} {classes}: {}{more}", set.classes.len(), named.join(", "))
 }
 
 /// What exported files of a run have in common; written when its images are opened first.
@@ -484,4 +508,24 @@ fn provenance(run: &Run, finetuned: bool) -> Result<Provenance> {
         recipe: Some(run.manifest().recipe.recipe.clone()),
         teacher: teacher.map(|teacher| teacher.name),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn classes_are_counted_and_at_most_ten_are_named() {
+        let set = |classes: &[&str], of: &[Option<u32>]| LabelSet {
+            name: "folder".into(),
+            classes: classes.iter().map(|class| (*class).to_owned()).collect(),
+            of: of.to_vec(),
+        };
+        let two = set(&["hat", "shoe"], &[Some(1), None, Some(0), Some(1)]);
+        assert_eq!(counted(&two), "2 classes: hat (1), shoe (2)");
+        assert_eq!(counted(&set(&["hat"], &[Some(0)])), "1 class: hat (1)");
+        let many = counted(&set(&["x"; 12], &[]));
+        assert!(many.starts_with("12 classes: x (0), ") && many.ends_with("x (0) and 2 more"), "{many}");
+        assert_eq!(many.matches("x (0)").count(), NAMED);
+    }
 }

@@ -73,6 +73,8 @@ fn wrong_types_and_values_name_the_key() {
         ("[data]\nval = 0.6\ntest = 0.5\n", "data.val + data.test"),
         ("[teacher]\nheads = 5\n", "5 heads do not divide a width of 192"),
         ("[teacher]\nname = \"file\"\n", "teacher.path"),
+        ("[teacher]\npath = \"a.safetensors\"\n", "add --set teacher.name=file"),
+        ("[latency]\nsamples = 9\n", "latency.samples: 9 is not at least 10"),
         ("supernet = 3\n", "`supernet` takes table"),
         ("[supernet\n", "masktas.toml:1"),
         ("[objective]\npixel = 0\nfeature = 0\nrelation = 0\n", "sum of the objective's weights"),

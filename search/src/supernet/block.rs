@@ -5,6 +5,7 @@ use burn::tensor::{Int, Tensor, activation, module};
 use masktas_export::arch::NORM_EPSILON;
 
 use super::params::{Init, Layout, Leaves, Region, Slot};
+use crate::ops;
 
 /// A linear layer's weight `[in, out]` and bias `[1, out]`.
 #[derive(Clone, Copy, Debug)]
@@ -166,13 +167,28 @@ impl Block {
             Some(scales) => branch * scales[i].clone(),
             None => branch,
         };
-        let attended = self.attention(leaves, self.norm1.apply(leaves, x.clone()), shape, rows);
+        // On the CPU each branch is one operation; elsewhere, and with relative positions, it is composed of many.
+        let fused = ops::serves(&x.device());
+        let attended = match rows {
+            None if fused => ops::attention(self, leaves, x.clone(), shape),
+            _ => self.attention(leaves, x.clone(), shape, rows),
+        };
         let x = x + along(attended, 0);
-        let hidden = self.fc1.apply(leaves, self.norm2.apply(leaves, x.clone()), shape.hidden);
-        x + along(self.fc2.apply(leaves, activation::gelu(hidden), shape.embed), 1)
+        let fed = match fused {
+            true => ops::feed_forward(self, leaves, x.clone(), shape),
+            false => self.feed_forward(leaves, x.clone(), shape),
+        };
+        x + along(fed, 1)
     }
 
-    fn attention(
+    /// The feed-forward branch, composed of tensor operations.
+    pub(crate) fn feed_forward(&self, leaves: &Leaves, x: Tensor<3>, shape: BlockShape) -> Tensor<3> {
+        let hidden = self.fc1.apply(leaves, self.norm2.apply(leaves, x), shape.hidden);
+        self.fc2.apply(leaves, activation::gelu(hidden), shape.embed)
+    }
+
+    /// The attention branch, composed of tensor operations.
+    pub(crate) fn attention(
         &self,
         leaves: &Leaves,
         x: Tensor<3>,
@@ -180,6 +196,7 @@ impl Block {
         rows: Option<&RelativeRows>,
     ) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
+        let x = self.norm1.apply(leaves, x);
         let (heads, width) = (shape.heads, shape.head_dim);
         let split = |linear: Linear, x: Tensor<3>| {
             linear.apply(leaves, x, heads * width).reshape([batch, tokens, heads, width]).swap_dims(1, 2)

@@ -197,14 +197,15 @@ fn labels_come_from_class_folders_and_only_through_labels() {
     let folder = photos(9);
     put(&folder, "top.png", png(50));
     put(&folder, "train/loose.png", png(51));
-    put(&folder, "train/deep/scarf/1.png", png(52));
+    put(&folder, "train/scarf/deep/1.png", png(52));
+    put(&folder, "hat/deep/er/1.png", png(53));
     put(&folder, "hat/ambiguous.png", png(3));
     let source = open(Some(folder.path())).unwrap();
     let cache = TempDir::new().unwrap();
     let (images, _) = Images::open(source.as_ref(), &options(cache.path()), &Progress::none()).unwrap();
     let labels = Labels::read(source.as_ref(), &images).unwrap();
     let set = labels.default_set().unwrap();
-    assert_eq!((set.classes.join(" ").as_str(), set.of.len(), labels.ambiguous), ("hat scarf shoe", 12, 1));
+    assert_eq!((set.classes.join(" ").as_str(), set.of.len(), labels.ambiguous), ("hat scarf shoe", 13, 1));
     let of = |n: u32| {
         use sha2::Digest as _;
         let hash: Hash = sha2::Sha256::digest(png(n)).into();
@@ -212,6 +213,7 @@ fn labels_come_from_class_folders_and_only_through_labels() {
         set.of[at].map(|label| set.classes[label as usize].as_str())
     };
     assert_eq!((of(0), of(1), of(52)), (Some("shoe"), Some("hat"), Some("scarf")));
+    assert_eq!(of(53), Some("hat"), "the first folder, not the last");
     assert_eq!((of(50), of(51), of(3)), (None, None, None), "top level, part folder, two classes");
 
     let flat = TempDir::new().unwrap();
