@@ -7,6 +7,8 @@ SHELL := bash
 ORT_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort
 # The Python environment that tests compare with; MASKTAS_PYTHON names another Python that has the packages.
 CHECKER_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/checker
+# The Python environment with PyTorch that training is compared with.
+TORCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/torch
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
@@ -18,7 +20,7 @@ test: export MASKTAS_REQUIRE_ENGINES ?= 1
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 
-.PHONY: help setup ort checker demo test check bench cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: help setup ort checker demo test check bench bench-training cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -30,7 +32,7 @@ ort: setup ## Put the pinned ONNX Runtime library into the cache folder, where m
 	@scripts/ort.sh "$(ORT_DIR)"
 
 checker: setup ## Make the Python environment with the pinned ONNX checker that tests compare with.
-	@scripts/checker.sh "$(CHECKER_DIR)"
+	@scripts/venv.sh "$(CHECKER_DIR)" checker.txt
 
 demo: ort ## Search the built-in photographs: a verified ONNX file, a front and a report in at most ten minutes.
 	$(CARGO) build --release
@@ -53,6 +55,10 @@ check: ## Formatting, lints and documentation, warnings being errors.
 
 bench: ort ## Run the benches; ARGS="--save-baseline NAME" or "--baseline NAME" keeps and compares.
 	$(CARGO) bench --workspace --bench '*' -- $(ARGS)
+
+bench-training: setup ## Time the supernet's training step beside PyTorch, which is fetched first (3 GB); ARGS="--help" lists choices.
+	@$(if $(MASKTAS_PYTHON),,scripts/venv.sh "$(TORCH_DIR)" torch.txt)
+	@$(or $(MASKTAS_PYTHON),$(TORCH_DIR)/bin/python) scripts/bench_training.py $(ARGS)
 
 cifar10: ## Fetch CIFAR-10 and write its official binary batches, checked against the published MD5 sums.
 	@scripts/setup.sh npm

@@ -1,9 +1,15 @@
 //! Images per second of one supernet training step on the CPU.
 //!
-//! Run by criterion, or, with `--worker LANES [--start FILE]`, step by step for another program:
-//! `scripts/bench_torch.py` alternates it with PyTorch. A worker prints one line of JSON that says what it trains
-//! (and writes the first weights to FILE), then reads numbers of steps, one a line, and answers each with the time
-//! they took and the loss terms of the last one.
+//! Run by criterion, or for another program: `scripts/bench_training.py` alternates it with PyTorch.
+//!
+//! | arguments | what it does |
+//! | --- | --- |
+//! | `--worker LANES` | prints one line of JSON that says what it trains, then reads numbers of steps, one a line, and answers each with the time they took and the loss terms of the last one |
+//! | `--space NAME --batch N --precision f32\|bf16` | what the worker trains; `vit-micro`, 64, f32 unless said |
+//! | `--subnet slice\|own` | the worker trains one random subnet alone, as a slice of the supernet or as a net of its own |
+//! | `--start FILE` | the worker writes its first weights, images and masks to FILE |
+//! | `--products f32\|bf16 SECONDS` | prints the rate of matrix products of the step's sizes on one thread |
+//! | `--precisions` | prints what this processor has |
 
 mod flops;
 mod step;
@@ -14,69 +20,94 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
+use masktas_search::train::{Precision, bf16_available, keep_pages, product_rate};
 use serde_json::{Map, json};
 
-use step::{BATCH, Step};
+use step::{Settings, Step, Subnets};
+
+/// Rows, columns and inner size of products of the step, each worth as much of the time.
+const PRODUCTS: [[usize; 3]; 4] = [[272, 640, 160], [272, 160, 640], [1040, 512, 128], [128, 512, 1040]];
 
 fn main() -> Result<(), Box<dyn Error>> {
     let arguments: Vec<String> = std::env::args().collect();
-    let value = |name: &str| {
+    let after = |name: &str, by: usize| {
         let at = arguments.iter().position(|argument| argument == name)?;
-        arguments.get(at + 1)
+        arguments.get(at + by).map(String::as_str)
     };
-    match value("--worker") {
-        Some(lanes) => worker(lanes.parse()?, value("--start").map(Path::new)),
-        None => {
-            let mut criterion = Criterion::default().configure_from_args();
-            supernet_step(&mut criterion);
-            criterion.final_summary();
-            Ok(())
-        }
+    let value = |name: &str| after(name, 1);
+    if arguments.iter().any(|argument| argument == "--precisions") {
+        println!("{}", json!({ "f32": true, "bf16": bf16_available() }));
+        return Ok(());
     }
+    if let (Some(precision), Some(seconds)) = (value("--products"), after("--products", 2)) {
+        return products(Precision::by_name(precision)?, seconds.parse()?);
+    }
+    let Some(lanes) = value("--worker") else {
+        let mut criterion = Criterion::default().configure_from_args();
+        supernet_step(&mut criterion);
+        criterion.final_summary();
+        return Ok(());
+    };
+    let subnets = match value("--subnet") {
+        None => Subnets::Sandwich,
+        Some("slice") => Subnets::Slice,
+        Some("own") => Subnets::Own,
+        Some(other) => return Err(format!("--subnet {other} is neither slice nor own").into()),
+    };
+    let settings = Settings {
+        space: value("--space").unwrap_or("vit-micro").to_owned(),
+        batch: value("--batch").map_or(Ok(64), str::parse)?,
+        precision: Precision::by_name(value("--precision").unwrap_or("f32"))?,
+        lanes: lanes.parse()?,
+        subnets,
+    };
+    worker(&settings, value("--start").map(Path::new))
 }
 
 fn supernet_step(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("supernet_step");
     group.sampling_mode(SamplingMode::Flat).sample_size(10).measurement_time(Duration::from_secs(20));
-    group.throughput(Throughput::Elements(BATCH as u64));
     for lanes in [1, 2] {
-        group.bench_function(format!("vit-micro/batch {BATCH}/lanes {lanes}"), |bencher| {
-            let mut step = Step::new(lanes).unwrap();
+        let settings = Settings { lanes, ..Settings::default() };
+        group.throughput(Throughput::Elements(settings.batch as u64));
+        let name = format!("{}/batch {}/lanes {lanes}", settings.space, settings.batch);
+        group.bench_function(name, |bencher| {
+            let mut step = Step::new(&settings).unwrap();
             bencher.iter(|| step.run().unwrap());
         });
     }
     group.finish();
 }
 
-fn worker(lanes: usize, start: Option<&Path>) -> Result<(), Box<dyn Error>> {
-    let mut step = Step::new(lanes)?;
+fn products(precision: Precision, seconds: f64) -> Result<(), Box<dyn Error>> {
+    let each = Duration::from_secs_f64(seconds / PRODUCTS.len() as f64);
+    let rates = PRODUCTS.map(|sizes| product_rate(precision, sizes, each));
+    let best = rates.iter().map(|rate| rate.best).fold(0.0, f64::max);
+    let mean = rates.len() as f64 / rates.iter().map(|rate| 1.0 / rate.mean).sum::<f64>();
+    println!("{}", json!({ "best": best, "mean": mean }));
+    Ok(())
+}
+
+fn worker(settings: &Settings, start: Option<&Path>) -> Result<(), Box<dyn Error>> {
+    keep_pages();
+    let mut step = Step::new(settings)?;
     if let Some(path) = start {
-        step.start().save(path)?;
+        step.start()?.save(path)?;
     }
     let mut out = std::io::stdout().lock();
     writeln!(out, "{}", step.describe())?;
     for line in std::io::stdin().lock().lines() {
         let steps: usize = line?.trim().parse()?;
-        let (begun, cpu) = (Instant::now(), cpu_seconds());
+        let begun = Instant::now();
         let mut terms = Vec::new();
         for _ in 0..steps {
             terms = step.run()?;
         }
         let wall = begun.elapsed().as_secs_f64();
-        let cpu = cpu_seconds().zip(cpu).map(|(end, start)| end - start);
         let terms: Map<_, _> =
             terms.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        writeln!(out, "{}", json!({ "wall": wall, "cpu": cpu, "terms": terms }))?;
+        writeln!(out, "{}", json!({ "wall": wall, "terms": terms }))?;
         out.flush()?;
     }
     Ok(())
-}
-
-/// Processor time of this process so far, in steps of 10 ms; only Linux tells it this way.
-fn cpu_seconds() -> Option<f64> {
-    let text = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name in brackets may hold spaces; user and system time are the 12th and 13th field after it.
-    let mut fields = text.rsplit(')').next()?.split_whitespace().skip(11);
-    let mut ticks = || fields.next()?.parse::<f64>().ok();
-    Some((ticks()? + ticks()?) / 100.0)
 }

@@ -15,17 +15,47 @@ use masktas_search::space::{Space, VitSpace};
 use masktas_search::supernet::extract::Network;
 use masktas_search::supernet::{DecoderShape, Mask, Supernet};
 use masktas_search::teacher::frozen::Frozen;
-use masktas_search::train::{AdamWConfig, Lanes, Trainer};
+use masktas_search::train::{AdamWConfig, Lanes, Precision, Trainer};
 use serde_json::{Value, json};
 
 use crate::flops::{self, Patches};
 
-/// Images per step.
-pub const BATCH: usize = 64;
 /// Small and constant: what is timed does not depend on it, and losses stay comparable with PyTorch's.
 const RATE: f64 = 1e-4;
 
-/// A trainer with the batch, the masks and the sandwich of three subnets it is asked to train.
+/// Whom the step trains.
+#[derive(Clone, Copy, PartialEq)]
+pub enum Subnets {
+    /// Largest, smallest and a random one.
+    Sandwich,
+    /// The random one alone, a slice of the supernet.
+    Slice,
+    /// The random one alone, as a net of its own.
+    Own,
+}
+
+/// What is timed.
+pub struct Settings {
+    /// Name of the space.
+    pub space: String,
+    /// Images per step.
+    pub batch: usize,
+    /// What products are computed in.
+    pub precision: Precision,
+    /// Lanes.
+    pub lanes: usize,
+    /// Whom it trains.
+    pub subnets: Subnets,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        let (precision, subnets) = (Precision::F32, Subnets::Sandwich);
+        Self { space: "vit-micro".to_owned(), batch: 64, precision, lanes: 1, subnets }
+    }
+}
+
+/// A trainer with the batch, the masks and the subnets it is asked to train.
 pub struct Step {
     trainer: Trainer,
     recipe: Recipe,
@@ -33,49 +63,54 @@ pub struct Step {
     masks: Vec<Mask>,
     subnets: Vec<VitArch>,
     teacher: VitArch,
-    start: Weights,
+    network: Network,
 }
 
 impl Step {
-    /// The step on `lanes` lanes, of `vit-micro` with freshly drawn weights, the teacher's too.
-    pub fn new(lanes: usize) -> Result<Self, Box<dyn Error>> {
+    /// The step, of freshly drawn weights, the teacher's too.
+    pub fn new(settings: &Settings) -> Result<Self, Box<dyn Error>> {
         let recipe = Recipe::load(None, None, &[])?;
-        let space = VitSpace::load("vit-micro")?;
+        let space = VitSpace::load(&settings.space)?;
         let device = pipeline::device("flex")?;
         let random = space.vit(&space.sample(&mut stream(0, "bench/subnet", 0)));
-        let subnets = vec![space.largest_arch(), space.smallest_arch(), random];
-        let largest = &subnets[0];
-        let teacher = teacher_arch(&recipe, largest);
-        let (settings, loss) = (&recipe.supernet, &recipe.objective);
+        let largest = match settings.subnets {
+            Subnets::Own => random.clone(),
+            _ => space.largest_arch(),
+        };
+        let subnets = match settings.subnets {
+            Subnets::Sandwich => vec![largest.clone(), space.smallest_arch(), random],
+            _ => vec![random],
+        };
+        let teacher = teacher_arch(&recipe, &largest);
+        let (supernet, loss) = (&recipe.supernet, &recipe.objective);
 
         let mut rng = stream(0, "bench/pixels", 0);
-        let pixels: Vec<f32> =
-            (0..BATCH * 3 * largest.image * largest.image).map(|_| rng.normal() as f32).collect();
-        let mut draw = || Mask::draw(&mut rng, largest.patches(), settings.mask_ratio);
-        let masks: Vec<Mask> = (0..BATCH).map(|_| draw()).collect();
+        let count = settings.batch * 3 * largest.image * largest.image;
+        let pixels: Vec<f32> = (0..count).map(|_| rng.normal() as f32).collect();
+        let mut draw = || Mask::draw(&mut rng, largest.patches(), supernet.mask_ratio);
+        let masks: Vec<Mask> = (0..settings.batch).map(|_| draw()).collect();
 
         let layers = &recipe.teacher.layers;
-        let supernet = Supernet::new(largest, decoder(&recipe), layers, teacher.embed, 1, &device);
-        let network = Network::new(&teacher, None, 2, &device);
-        let start = start(&supernet, &network, &pixels, &masks, largest)?;
         let weights = TermWeights {
             pixel: loss.pixel,
             feature: loss.feature,
             relation: loss.relation,
-            in_place: settings.in_place,
+            in_place: supernet.in_place,
         };
         let objective = MaskedDistillation::new(weights, loss.temperature, loss.scale_steps as u64);
         let config =
-            AdamWConfig { betas: settings.betas, weight_decay: settings.weight_decay, clip: settings.clip };
+            AdamWConfig { betas: supernet.betas, weight_decay: supernet.weight_decay, clip: supernet.clip };
+        let network = Network::new(&teacher, None, 2, &device);
         let trainer = Trainer::new(
-            supernet,
+            Supernet::new(&largest, decoder(&recipe), layers, teacher.embed, 1, &device),
             config,
             Box::new(objective),
-            Some(Box::new(Frozen::new("mae", network, layers, Labels::None))),
+            Some(Box::new(Frozen::new("mae", network.clone(), layers, Labels::None))),
             Box::new(Solo),
-            Arc::new(Lanes::new(lanes)?),
-        );
-        Ok(Self { trainer, pixels, masks, subnets, teacher, recipe, start })
+            Arc::new(Lanes::new(settings.lanes)?),
+        )
+        .with_precision(settings.precision);
+        Ok(Self { trainer, pixels, masks, subnets, teacher, recipe, network })
     }
 
     /// One optimiser step; the terms' means over the three subnets.
@@ -89,7 +124,7 @@ impl Step {
         let taps = self.recipe.teacher.layers.len();
         json!({
             "version": env!("CARGO_PKG_VERSION"),
-            "batch": BATCH,
+            "batch": self.masks.len(),
             "rate": RATE,
             "lanes": self.trainer.lanes().count(),
             "flops_per_image": flops::step(&self.subnets, &self.teacher, taps, decoder(&self.recipe), patches),
@@ -100,8 +135,9 @@ impl Step {
     }
 
     /// First weights of supernet and teacher (`teacher.…`), `[in, out]`, with `pixels`, `seen` and `masked`.
-    pub fn start(&self) -> &Weights {
-        &self.start
+    pub fn start(&self) -> Result<Weights, Box<dyn Error>> {
+        let (arch, supernet) = (&self.subnets[0], &self.trainer.supernet);
+        start(supernet, &self.network, &self.pixels, &self.masks, arch)
     }
 }
 

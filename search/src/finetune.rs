@@ -14,6 +14,7 @@ use burn::tensor::{Int, Tensor, TensorData, activation};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
+use crate::collective::Solo;
 use crate::error::{Error, Result};
 use crate::images::{self, Augment, Batches, Images, LabelSet};
 use crate::progress::Progress;
@@ -22,13 +23,14 @@ use crate::recipe;
 use crate::supernet::extract::Network;
 use crate::supernet::{Leaves, Visible};
 use crate::train::checkpoint::{self, Header, Saved};
-use crate::train::trainer::backward;
-use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Schedule};
+use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Precision, Schedule};
 
 /// AdamW's decay rates for fine-tuning, as in MAE.
 const BETAS: [f64; 2] = [0.9, 0.999];
 /// Images per forward pass when nothing is learnt.
 const EVAL_BATCH: usize = 250;
+/// Most images a lane looks at in one go while it learns.
+const MICRO_BATCH: usize = 16;
 /// What its checkpoints call the loss.
 const OBJECTIVE: &str = "classification";
 
@@ -62,6 +64,8 @@ pub struct Tuning<'a> {
     pub checkpoint_steps: usize,
     /// The lanes a step is spread over.
     pub lanes: &'a Arc<Lanes>,
+    /// What matrix products are computed in.
+    pub precision: Precision,
 }
 
 /// What a checkpoint keeps beside weights and moments. The losses stand as their bits, because a
@@ -98,6 +102,7 @@ impl Tuning<'_> {
         let belongs = serde_json::json!({
             "settings": self.settings,
             "augment": self.augment,
+            "precision": self.precision.name(),
             "start": self.start,
             "classes": self.labels.classes.len(),
             "seed": self.seed,
@@ -135,6 +140,8 @@ impl Tuning<'_> {
         let mut at = Standing { optimizer, step: 0, losses: Vec::new(), sum: 0.0 };
         self.go_on(network, &mut at, saved, progress)?;
         let mut on_disk = at.step;
+        let mut gradients: Vec<Gradients> =
+            (0..self.lanes.count()).map(|_| Gradients::new(&network.params)).collect();
         progress.begin("finetune", schedule.total, "step");
         for epoch in (at.step / per_epoch) as u32..settings.epochs as u32 {
             let begun = (at.step % per_epoch) as usize;
@@ -148,12 +155,12 @@ impl Tuning<'_> {
                 }
                 let mut pixels = vec![0.0; indices.len() * images.numbers()];
                 images.augmented(&indices, &self.augment, self.seed, epoch, &mut pixels)?;
-                let (gradients, loss) = self.gradients(network, &pixels, &indices, at.step)?;
+                let loss = self.gradients(network, &mut gradients, &pixels, &indices, at.step)?;
                 if !loss.is_finite() {
                     return Err(Error::Diverged { term: OBJECTIVE, value: loss });
                 }
                 let rate = schedule.rate(at.step);
-                at.optimizer.step(&mut network.params, gradients, &every, rate)?;
+                at.optimizer.step(&mut network.params, &mut gradients, &every, rate, self.lanes, &Solo)?;
                 at.step += 1;
                 at.sum += loss;
                 let ended = at.step.is_multiple_of(per_epoch);
@@ -223,14 +230,15 @@ impl Tuning<'_> {
         checkpoint::write(saved, &header, &network.params, &at.optimizer, Vec::new())
     }
 
-    /// Mean gradient and loss of one batch.
+    /// Adds the mean gradient of one batch, dealt to as many lanes as there are `gradients`, and returns its loss.
     fn gradients(
         &self,
         network: &Network,
+        gradients: &mut Vec<Gradients>,
         pixels: &[f32],
         indices: &[u32],
         step: u64,
-    ) -> Result<(Gradients, f64)> {
+    ) -> Result<f64> {
         let (labels, settings, lanes) = (self.labels, self.settings, self.lanes);
         let mut rng = stream(self.seed, "finetune/paths", step);
         let count = indices.len();
@@ -248,32 +256,45 @@ impl Tuning<'_> {
                 [draw(), draw()]
             })
             .collect();
-        let shares = lanes.count().min(count);
-        let bounds: Vec<usize> = (0..=shares).map(|share| share * count / shares).collect();
-        let parts: Vec<(usize, usize)> = bounds.windows(2).map(|w| (w[0], w[1])).collect();
+        // Micro-batches, dealt to the lanes in blocks.
+        let parts = count.div_ceil(MICRO_BATCH).next_multiple_of(gradients.len());
+        let bound = |part: usize| part * count / parts;
+        let each = parts / gradients.len();
         let device = network.params.device();
-        let results = lanes.map(parts, |(from, to)| {
-            let leaves = network.params.leaves();
+        let learn = |leaves: &Leaves, from: usize, to: usize| -> Result<(Tensor<1>, f64)> {
             let visible = Visible::all(&pixels[from * numbers..to * numbers], network.encoder.arch(), device);
             let column = |values: &[f32]| {
                 Tensor::<3>::from_data(TensorData::new(values[from..to].to_vec(), [to - from, 1, 1]), device)
             };
             let paths: Vec<[Tensor<3>; 2]> = keep.iter().map(|[a, b]| [column(a), column(b)]).collect();
-            let logits = network.logits_dropping(&leaves, &visible, Some(&paths));
+            let logits = network.logits_dropping(leaves, &visible, Some(&paths));
             let target = targets(&indices[from..to], labels);
             let loss =
                 cross_entropy(logits, target, settings.label_smoothing) * ((to - from) as f64 / count as f64);
             let value = loss.clone().inner().try_into_scalar::<f32>();
             let value = value.map_err(|error| Error::Backend(format!("{error:?}")))?;
-            Ok((backward(&leaves, &network.params, loss), f64::from(value)))
+            Ok((loss, f64::from(value)))
+        };
+        let hands = std::mem::take(gradients).into_iter().enumerate().collect();
+        let results = lanes.map(hands, |(lane, mut gradients): (usize, Gradients)| {
+            let leaves = gradients.leaves(&network.params, self.precision);
+            let mut sum = 0.0;
+            for part in lane * each..(lane + 1) * each {
+                let (from, to) = (bound(part), bound(part + 1));
+                if from < to {
+                    let (loss, value) = learn(&leaves, from, to)?;
+                    gradients.add(&leaves, &network.params, loss)?;
+                    sum += value;
+                }
+            }
+            Ok((gradients, sum))
         })?;
-        let mut gradients = Gradients::default();
         let mut loss = 0.0;
-        for (gradient, value) in results {
-            gradients.add(gradient);
+        for (lane, value) in results {
+            gradients.push(lane);
             loss += value;
         }
-        Ok((gradients, loss))
+        Ok(loss)
     }
 }
 

@@ -31,6 +31,9 @@ pub struct Recipe {
     pub seed: u64,
     /// Worker threads; 0: one per core.
     pub threads: usize,
+    /// What training computes matrix products in: `f32` or `bf16`.
+    #[serde(default = "full_precision")]
+    pub precision: String,
     /// Training backend: `flex`, `vulkan`, `wgpu` or `cuda`.
     pub device: String,
     /// Who holds the data; `single`.
@@ -315,6 +318,13 @@ impl Recipe {
         weight("supernet.clip", self.supernet.clip)?;
         weight("supernet.in_place", self.supernet.in_place)?;
         positive("supernet.checkpoint_steps", self.supernet.checkpoint_steps)?;
+        if !PRECISIONS.contains(&self.precision.as_str()) {
+            return Err(Error::UnknownName {
+                what: "precision",
+                name: self.precision.clone(),
+                hint: crate::suggest::hint(&self.precision, PRECISIONS.iter().copied()),
+            });
+        }
         let terms = [
             ("objective.pixel", self.objective.pixel),
             ("objective.feature", self.objective.feature),
@@ -351,6 +361,14 @@ impl Recipe {
         let smoothing = self.finetune.label_smoothing;
         check_that("finetune.label_smoothing", smoothing, (0.0..1.0).contains(&smoothing), "in [0, 1)")
     }
+}
+
+/// Precisions of training. Whether this machine has one is asked when training begins.
+const PRECISIONS: &[&str] = &["f32", "bf16"];
+
+/// What runs of versions that knew no other trained in.
+fn full_precision() -> String {
+    "f32".to_owned()
 }
 
 /// An error unless `holds`; NaN never holds.

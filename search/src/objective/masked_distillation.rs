@@ -44,9 +44,8 @@ impl Objective for MaskedDistillation {
         if let Some(teacher) = pass.teacher {
             if project {
                 let layers = encoded.projected.iter().zip(&teacher.layers);
-                let layers = layers.map(|(student, teacher)| {
-                    terms::smooth_l1(student.clone(), terms::whiten(teacher.clone()))
-                });
+                let layers =
+                    layers.map(|(student, teacher)| terms::smooth_l1(student.clone(), teacher.clone()));
                 let count = teacher.layers.len() as f64;
                 let term = layers.reduce(|a, b| a + b).ok_or(Error::NoProjector)? * (1.0 / count);
                 parts.push(Term { name: "feature", weight: weights.feature, loss: term });
@@ -63,8 +62,16 @@ impl Objective for MaskedDistillation {
         Ok((parts, features.inner()))
     }
 
-    fn factor(&mut self, term: &'static str, value: f64) -> f64 {
-        self.scale.factor(term, value)
+    fn scaled(&self) -> bool {
+        self.scale.known()
+    }
+
+    fn factor(&self, term: &str) -> f64 {
+        self.scale.factor(term)
+    }
+
+    fn note(&mut self, term: &str, value: f64) {
+        self.scale.note(term, value);
     }
 
     fn end_step(&mut self) {

@@ -89,8 +89,18 @@ pub trait Objective: Send + Sync {
     /// # Errors
     /// When the objective lacks what it needs (a teacher, a projector).
     fn terms(&self, pass: &Pass<'_>) -> Result<(Vec<Term>, Tensor<3>)>;
-    /// Takes note of a term's value over the whole batch and returns what to multiply it by.
-    fn factor(&mut self, term: &'static str, value: f64) -> f64;
+    /// Whether [`Objective::factor`] knows its terms; if not, their values over a batch are noted before the first
+    /// step.
+    fn scaled(&self) -> bool {
+        true
+    }
+    /// What to multiply a term by, beside its weight. It depends on earlier steps only, so that parts of a batch can be
+    /// learnt one by one.
+    fn factor(&self, _term: &str) -> f64 {
+        1.0
+    }
+    /// Takes note of a term's value over the whole batch.
+    fn note(&mut self, _term: &str, _value: f64) {}
     /// Called once after each optimiser step.
     fn end_step(&mut self) {}
     /// State to checkpoint.

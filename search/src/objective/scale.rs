@@ -25,17 +25,29 @@ impl Scale {
         Self { terms: BTreeMap::new(), steps, step: 0 }
     }
 
-    /// Takes note of a term's value and returns what to multiply it by.
-    pub fn factor(&mut self, term: &str, value: f64) -> f64 {
+    /// Whether there is a scale: always, but before the first step.
+    pub fn known(&self) -> bool {
+        self.steps == 0 || !self.terms.is_empty()
+    }
+
+    /// Takes note of a term's value, if it is early enough to count.
+    pub fn note(&mut self, term: &str, value: f64) {
         if self.steps == 0 {
-            return 1.0;
+            return;
         }
         let mean = self.terms.entry(term.to_string()).or_default();
         if (self.step < self.steps || mean.count == 0) && value.is_finite() {
             mean.sum += value;
             mean.count += 1;
         }
-        if mean.sum > 0.0 { mean.count as f64 / mean.sum } else { 1.0 }
+    }
+
+    /// What to multiply a term by: one over the mean of what was noted, 1 for a term that was not.
+    pub fn factor(&self, term: &str) -> f64 {
+        match self.terms.get(term) {
+            Some(mean) if mean.sum > 0.0 => mean.count as f64 / mean.sum,
+            _ => 1.0,
+        }
     }
 
     /// One optimiser step has passed.
@@ -51,16 +63,21 @@ mod tests {
     #[test]
     fn terms_become_about_one_and_then_the_scale_stays() {
         let mut scale = Scale::new(100);
+        assert!(!scale.known());
         for value in [4.0, 2.0] {
-            scale.factor("pixel", value);
+            scale.note("pixel", value);
+            assert!(scale.known());
             scale.end_step();
         }
         for _ in 2..100 {
             scale.end_step();
         }
-        assert_eq!(scale.factor("pixel", 100.0), 1.0 / 3.0);
-        // A term first seen late is still scaled by itself.
-        assert_eq!(scale.factor("relation", 0.5), 2.0);
-        assert_eq!(scale.factor("relation", 8.0), 2.0);
+        scale.note("pixel", 100.0);
+        assert_eq!(scale.factor("pixel"), 1.0 / 3.0);
+        // A term first seen late is scaled by what it was then.
+        assert_eq!(scale.factor("relation"), 1.0);
+        scale.note("relation", 0.5);
+        scale.note("relation", 8.0);
+        assert_eq!(scale.factor("relation"), 2.0);
     }
 }

@@ -1,11 +1,10 @@
-//! The attention branch of a block as one operation: norm, query, key and value, softmax attention, projection.
-//!
-//! The attention weights are not kept: the gradient computes them again from query and key, head by head, in a buffer
-//! of tokens x tokens that stays in the cache.
+//! The attention branch of a block, and its residual, as one operation: norm, query, key and value, softmax
+//! attention, projection.
 
 use super::linear::{self, Linear};
-use super::norm::{self, Normalised};
-use super::product::{View, product};
+use super::norm::{self, Norm, Normalised};
+use super::product::{Onto, Precision, View, product};
+use super::residual;
 use super::vector::{dot, exp, sum, vectorised};
 
 /// Sizes of one call.
@@ -13,7 +12,6 @@ use super::vector::{dot, exp, sum, vectorised};
 pub(crate) struct Shape {
     pub(crate) images: usize,
     pub(crate) tokens: usize,
-    pub(crate) embed: usize,
     pub(crate) heads: usize,
     pub(crate) head_dim: usize,
 }
@@ -36,8 +34,7 @@ impl Shape {
 /// Weights, each the leading part of a super weight.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Weights<'a> {
-    pub(crate) gain: &'a [f32],
-    pub(crate) bias: &'a [f32],
+    pub(crate) norm: Norm<'a>,
     pub(crate) q: Linear<'a>,
     pub(crate) k: Linear<'a>,
     pub(crate) v: Linear<'a>,
@@ -49,81 +46,101 @@ pub(crate) struct Weights<'a> {
 pub(crate) struct Kept {
     norm: Normalised,
     qkv: [Vec<f32>; 3],
+    /// Attention weights, `[images, heads, tokens, tokens]`.
+    weights: Vec<f32>,
     mixed: Vec<f32>,
 }
 
-/// `x`: `[images, tokens, embed]`; the answer has its shape and does not hold the residual.
-pub(crate) fn forward(x: &[f32], weights: &Weights<'_>, shape: Shape, epsilon: f32) -> (Vec<f32>, Kept) {
-    let (rows, width) = (shape.rows(), shape.attention());
-    let (normed, norm) = norm::forward(x, weights.gain, weights.bias, epsilon);
-    let qkv = [weights.q, weights.k, weights.v].map(|linear| linear.forward(&normed, rows));
-    let mut mixed = vec![0.0; rows * width];
-    let mut scores = vec![0.0; shape.tokens * shape.tokens];
-    for_heads(shape, |at| {
-        let [q, k, v] = [0, 1, 2].map(|i| head(&qkv[i], at, shape));
-        product(&mut scores, shape.tokens, q, k.transposed(), shape.scale(), false);
-        softmax(&mut scores, shape.tokens);
-        let weights = View::new(&scores, shape.tokens, shape.tokens, shape.tokens);
-        product(&mut mixed[at..], width, weights, v, 1.0, false);
-    });
-    let out = weights.proj.forward(&mixed, rows);
-    (out, Kept { norm, qkv, mixed })
-}
-
-/// Gradients in the order of [`Weights`]' parts, each the size of the super weight.
+/// Sums of the gradients of [`Weights`]' parts.
 #[derive(Debug)]
-pub(crate) struct Gradients {
-    pub(crate) x: Vec<f32>,
-    pub(crate) gain: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
-    pub(crate) q: linear::Gradient,
-    pub(crate) k: linear::Gradient,
-    pub(crate) v: linear::Gradient,
-    pub(crate) proj: linear::Gradient,
+pub(crate) struct Gradients<'a> {
+    pub(crate) norm: norm::Gradient<'a>,
+    pub(crate) q: linear::Gradient<'a>,
+    pub(crate) k: linear::Gradient<'a>,
+    pub(crate) v: linear::Gradient<'a>,
+    pub(crate) proj: linear::Gradient<'a>,
 }
 
-/// Gradients of everything, from that of the answer.
-pub(crate) fn backward(gradient: &[f32], kept: &Kept, weights: &Weights<'_>, shape: Shape) -> Gradients {
+/// `x + path * proj(softmax(q k / sqrt(d)) v)` of the normed `x`, `[images, tokens, embed]`; `path` has a factor an image.
+pub(crate) fn forward(
+    x: &[f32],
+    weights: &Weights<'_>,
+    shape: Shape,
+    epsilon: f32,
+    path: Option<&[f32]>,
+    learn: bool,
+) -> (Vec<f32>, Option<Kept>) {
+    let (rows, width, square) = (shape.rows(), shape.attention(), shape.tokens * shape.tokens);
+    let (normed, norm) = weights.norm.forward(x, epsilon);
+    let qkv = [weights.q, weights.k, weights.v].map(|linear| linear.forward(&normed, rows));
+    let mut mixed = normed;
+    mixed.resize(rows * width, 0.0);
+    // Weights are kept for the gradient; without one, each head's are overwritten by the next.
+    let heads = if learn { shape.images * shape.heads } else { 1 };
+    let mut all = vec![0.0; heads * square];
+    for_heads(shape, |number, at| {
+        let [q, k, v] = [0, 1, 2].map(|i| head(&qkv[i], at, shape));
+        let scores = &mut all[number % heads * square..][..square];
+        multiply(scores, shape.tokens, q, k.transposed(), shape.scale());
+        softmax(scores, shape.tokens);
+        let weights = View::new(scores, shape.tokens, shape.tokens, shape.tokens);
+        multiply(&mut mixed[at..], width, weights, v, 1.0);
+    });
+    let out = residual::forward(x, &mixed, weights.proj, rows, path);
+    (out, learn.then_some(Kept { norm, qkv, weights: all, mixed }))
+}
+
+/// The gradient of `x`, from that of the answer; those of the weights are added to `of`.
+pub(crate) fn backward(
+    mut gradient: Vec<f32>,
+    kept: Kept,
+    weights: &Weights<'_>,
+    shape: Shape,
+    path: Option<&[f32]>,
+    of: &mut Gradients<'_>,
+) -> Vec<f32> {
     let (rows, width, tokens) = (shape.rows(), shape.attention(), shape.tokens);
-    let proj = weights.proj.weight_gradient(&kept.mixed, gradient, rows);
-    let mut of_mixed = vec![0.0; rows * width];
-    weights.proj.input_gradient(gradient, rows, &mut of_mixed, false);
-    let [mut of_q, mut of_k, mut of_v] = [0; 3].map(|_| vec![0.0; rows * width]);
-    let mut scores = vec![0.0; tokens * tokens];
+    let along = residual::backward(&gradient, path);
+    weights.proj.weight_gradient(&kept.mixed, &along, rows, &mut of.proj);
+    let of_mixed = weights.proj.input_gradient(&along, rows);
+    drop(along);
+    let mut of_q = kept.mixed;
+    let [mut of_k, mut of_v] = [0; 2].map(|_| vec![0.0; rows * width]);
     let mut of_scores = vec![0.0; tokens * tokens];
-    for_heads(shape, |at| {
+    for_heads(shape, |number, at| {
         let [q, k, v] = [0, 1, 2].map(|i| head(&kept.qkv[i], at, shape));
         let of_mixed = head(&of_mixed, at, shape);
-        product(&mut scores, tokens, q, k.transposed(), shape.scale(), false);
-        softmax(&mut scores, tokens);
-        let weights = View::new(&scores, tokens, tokens, tokens);
-        product(&mut of_v[at..], width, weights.transposed(), of_mixed, 1.0, false);
-        product(&mut of_scores, tokens, of_mixed, v.transposed(), 1.0, false);
-        softmax_backward(&scores, &mut of_scores, tokens);
+        let scores = &kept.weights[number * tokens * tokens..][..tokens * tokens];
+        let weights = View::new(scores, tokens, tokens, tokens);
+        multiply(&mut of_v[at..], width, weights.transposed(), of_mixed, 1.0);
+        multiply(&mut of_scores, tokens, of_mixed, v.transposed(), 1.0);
+        softmax_backward(scores, &mut of_scores, tokens);
         let of_scores = View::new(&of_scores, tokens, tokens, tokens);
-        product(&mut of_q[at..], width, of_scores, k, shape.scale(), false);
-        product(&mut of_k[at..], width, of_scores.transposed(), q, shape.scale(), false);
+        multiply(&mut of_q[at..], width, of_scores, k, shape.scale());
+        multiply(&mut of_k[at..], width, of_scores.transposed(), q, shape.scale());
     });
-    let normed = norm::again(&kept.norm, weights.gain, weights.bias);
-    let mut of_normed = vec![0.0; rows * shape.embed];
-    let mut back = |linear: Linear<'_>, of: &[f32], add: bool| {
-        linear.input_gradient(of, rows, &mut of_normed, add);
-        linear.weight_gradient(&normed, of, rows)
-    };
-    let q = back(weights.q, &of_q, false);
-    let k = back(weights.k, &of_k, true);
-    let v = back(weights.v, &of_v, true);
-    let mut x = vec![0.0; rows * shape.embed];
-    let (mut gain, mut bias) = (vec![0.0; shape.embed], vec![0.0; shape.embed]);
-    norm::backward(&kept.norm, weights.gain, &of_normed, &mut x, &mut gain, &mut bias);
-    Gradients { x, gain, bias, q, k, v, proj }
+    let normed = weights.norm.again(&kept.norm);
+    weights.q.weight_gradient(&normed, &of_q, rows, &mut of.q);
+    weights.k.weight_gradient(&normed, &of_k, rows, &mut of.k);
+    weights.v.weight_gradient(&normed, &of_v, rows, &mut of.v);
+    let mut of_normed = weights.q.input_gradient(&of_q, rows);
+    weights.k.input_gradient_onto(&of_k, rows, &mut of_normed);
+    weights.v.input_gradient_onto(&of_v, rows, &mut of_normed);
+    weights.norm.backward(&kept.norm, &of_normed, &mut gradient, &mut of.norm);
+    gradient
 }
 
-/// Calls `work` with the place of each image's head in `[rows, heads * head_dim]`.
-fn for_heads(shape: Shape, mut work: impl FnMut(usize)) {
+/// Products inside attention are small, and their answers go through an exponential: always in f32.
+fn multiply(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, factor: f32) {
+    product(out, stride, a, b, factor, Onto::Nothing, Precision::F32);
+}
+
+/// Calls `work` with each image's head: its number, and its place in `[rows, heads * head_dim]`.
+fn for_heads(shape: Shape, mut work: impl FnMut(usize, usize)) {
     for image in 0..shape.images {
         for head in 0..shape.heads {
-            work(image * shape.tokens * shape.attention() + head * shape.head_dim);
+            let at = image * shape.tokens * shape.attention() + head * shape.head_dim;
+            work(image * shape.heads + head, at);
         }
     }
 }

@@ -1,6 +1,6 @@
 //! A linear layer on the leading part of a super weight, read and written in place.
 
-use super::product::{View, product};
+use super::product::{Onto, Precision, View, fresh, product};
 use super::vector::vectorised;
 
 /// Leading `[input, output]` of a weight with `stride` columns, and of its bias.
@@ -11,13 +11,14 @@ pub(crate) struct Linear<'a> {
     pub(crate) input: usize,
     pub(crate) output: usize,
     pub(crate) stride: usize,
+    pub(crate) precision: Precision,
 }
 
-/// Gradients the size of the super weight and bias; zero where the layer does not reach.
+/// Sums of gradients, each the size of its super weight; only the leading part is added to.
 #[derive(Debug)]
-pub(crate) struct Gradient {
-    pub(crate) weight: Vec<f32>,
-    pub(crate) bias: Vec<f32>,
+pub(crate) struct Gradient<'a> {
+    pub(crate) weight: &'a mut [f32],
+    pub(crate) bias: &'a mut [f32],
 }
 
 impl Linear<'_> {
@@ -27,34 +28,35 @@ impl Linear<'_> {
 
     /// `x W + b` for `rows` rows.
     pub(crate) fn forward(&self, x: &[f32], rows: usize) -> Vec<f32> {
-        let mut out = Vec::with_capacity(rows * self.output);
-        for _ in 0..rows {
-            out.extend_from_slice(&self.bias[..self.output]);
-        }
-        product(&mut out, self.output, View::new(x, rows, self.input, self.input), self.view(), 1.0, true);
-        out
+        let x = View::new(x, rows, self.input, self.input);
+        fresh(x, self.view(), Onto::Row(&self.bias[..self.output]), self.precision)
     }
 
-    /// The gradient of the input, written or added.
-    pub(crate) fn input_gradient(&self, gradient: &[f32], rows: usize, of_x: &mut [f32], add: bool) {
+    /// As [`Linear::forward`], added to `out`.
+    pub(crate) fn forward_onto(&self, x: &[f32], rows: usize, out: &mut [f32]) {
+        let x = View::new(x, rows, self.input, self.input);
+        add_row(out, &self.bias[..self.output]);
+        product(out, self.output, x, self.view(), 1.0, Onto::There, self.precision);
+    }
+
+    /// The gradient of the input.
+    pub(crate) fn input_gradient(&self, gradient: &[f32], rows: usize) -> Vec<f32> {
         let gradient = View::new(gradient, rows, self.output, self.output);
-        product(of_x, self.input, gradient, self.view().transposed(), 1.0, add);
+        fresh(gradient, self.view().transposed(), Onto::Nothing, self.precision)
     }
 
-    /// The gradient of weight and bias.
-    pub(crate) fn weight_gradient(&self, x: &[f32], gradient: &[f32], rows: usize) -> Gradient {
-        let mut of = Gradient { weight: vec![0.0; self.weight.len()], bias: vec![0.0; self.bias.len()] };
+    /// As [`Linear::input_gradient`], added to `of_x`.
+    pub(crate) fn input_gradient_onto(&self, gradient: &[f32], rows: usize, of_x: &mut [f32]) {
+        let gradient = View::new(gradient, rows, self.output, self.output);
+        product(of_x, self.input, gradient, self.view().transposed(), 1.0, Onto::There, self.precision);
+    }
+
+    /// Adds the gradient of weight and bias to `of`.
+    pub(crate) fn weight_gradient(&self, x: &[f32], gradient: &[f32], rows: usize, of: &mut Gradient<'_>) {
         column_sums(gradient, &mut of.bias[..self.output]);
         let x = View::new(x, rows, self.input, self.input).transposed();
-        product(
-            &mut of.weight,
-            self.stride,
-            x,
-            View::new(gradient, rows, self.output, self.output),
-            1.0,
-            false,
-        );
-        of
+        let gradient = View::new(gradient, rows, self.output, self.output);
+        product(of.weight, self.stride, x, gradient, 1.0, Onto::There, self.precision);
     }
 }
 
@@ -67,7 +69,21 @@ fn column_sums_body(rows: &[f32], sums: &mut [f32]) {
     }
 }
 
+#[inline(always)]
+fn add_row_body(rows: &mut [f32], row: &[f32]) {
+    for out in rows.chunks_exact_mut(row.len()) {
+        for (out, value) in out.iter_mut().zip(row) {
+            *out += value;
+        }
+    }
+}
+
 vectorised! {
     /// Adds rows, as wide as `sums`, to it.
-    fn column_sums(rows: &[f32], sums: &mut [f32]) = column_sums_body;
+    pub(crate) fn column_sums(rows: &[f32], sums: &mut [f32]) = column_sums_body;
+}
+
+vectorised! {
+    /// Adds `row` to each of `rows`.
+    fn add_row(rows: &mut [f32], row: &[f32]) = add_row_body;
 }

@@ -1,6 +1,6 @@
 //! Layer norm over the last axis, and its gradients.
 
-use super::vector::{dot, sum, vectorised};
+use super::vector::{dot, sum, triple, vectorised};
 
 /// Rows normalised: `[rows * width]`, and each row's reciprocal deviation.
 #[derive(Clone, Debug)]
@@ -9,20 +9,47 @@ pub(crate) struct Normalised {
     pub(crate) scale: Vec<f32>,
 }
 
-/// Normalises rows of `width` and applies gain and bias; keeps what the gradient needs.
-pub(crate) fn forward(x: &[f32], gain: &[f32], bias: &[f32], epsilon: f32) -> (Vec<f32>, Normalised) {
-    let width = gain.len();
-    let mut out = vec![0.0; x.len()];
-    let mut kept = Normalised { unit: vec![0.0; x.len()], scale: vec![0.0; x.len() / width.max(1)] };
-    rows_forward(x, gain, bias, epsilon, &mut out, &mut kept.unit, &mut kept.scale);
-    (out, kept)
+/// Gain and bias of a norm, as wide as its rows.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Norm<'a> {
+    pub(crate) gain: &'a [f32],
+    pub(crate) bias: &'a [f32],
 }
 
-/// The normalised rows with gain and bias once more.
-pub(crate) fn again(kept: &Normalised, gain: &[f32], bias: &[f32]) -> Vec<f32> {
-    let mut out = vec![0.0; kept.unit.len()];
-    affine(&kept.unit, gain, bias, &mut out);
-    out
+/// Sums of their gradients; only the leading part is added to.
+#[derive(Debug)]
+pub(crate) struct Gradient<'a> {
+    pub(crate) gain: &'a mut [f32],
+    pub(crate) bias: &'a mut [f32],
+}
+
+impl Norm<'_> {
+    /// Normalises rows and applies gain and bias; keeps what the gradient needs.
+    pub(crate) fn forward(self, x: &[f32], epsilon: f32) -> (Vec<f32>, Normalised) {
+        let mut out = vec![0.0; x.len()];
+        let mut kept =
+            Normalised { unit: vec![0.0; x.len()], scale: vec![0.0; x.len() / self.gain.len().max(1)] };
+        rows_forward(x, self.gain, self.bias, epsilon, &mut out, &mut kept.unit, &mut kept.scale);
+        (out, kept)
+    }
+
+    /// The normalised rows with gain and bias once more.
+    pub(crate) fn again(self, kept: &Normalised) -> Vec<f32> {
+        let mut out = vec![0.0; kept.unit.len()];
+        affine(&kept.unit, self.gain, self.bias, &mut out);
+        out
+    }
+
+    /// Adds the gradients of `x`, gain and bias, from that of the answer.
+    pub(crate) fn backward(
+        self,
+        kept: &Normalised,
+        gradient: &[f32],
+        of_x: &mut [f32],
+        of: &mut Gradient<'_>,
+    ) {
+        backward(kept, self.gain, gradient, of_x, of.gain, of.bias);
+    }
 }
 
 #[inline(always)]
@@ -54,16 +81,34 @@ fn forward_body(
     let bias = &bias[..width];
     let rows = x.chunks_exact(width).zip(out.chunks_exact_mut(width)).zip(unit.chunks_exact_mut(width));
     for (((x, out), unit), scale) in rows.zip(scale) {
-        let mean = sum(x) / width as f32;
+        *scale = unit_body(x, epsilon, unit);
         for i in 0..width {
-            unit[i] = x[i] - mean;
-        }
-        let variance = dot(unit, unit) / width as f32;
-        *scale = 1.0 / (variance + epsilon).sqrt();
-        for i in 0..width {
-            unit[i] *= *scale;
             out[i] = unit[i] * gain[i] + bias[i];
         }
+    }
+}
+
+/// One row brought to mean 0 and variance 1; returns the factor.
+#[inline(always)]
+fn unit_body(x: &[f32], epsilon: f32, unit: &mut [f32]) -> f32 {
+    let width = x.len();
+    let unit = &mut unit[..width];
+    let mean = sum(x) / width as f32;
+    for i in 0..width {
+        unit[i] = x[i] - mean;
+    }
+    let variance = dot(unit, unit) / width as f32;
+    let scale = 1.0 / (variance + epsilon).sqrt();
+    for value in unit.iter_mut() {
+        *value *= scale;
+    }
+    scale
+}
+
+#[inline(always)]
+fn whiten_body(x: &[f32], width: usize, epsilon: f32, out: &mut [f32]) {
+    for (x, out) in x.chunks_exact(width).zip(out.chunks_exact_mut(width)) {
+        unit_body(x, epsilon, out);
     }
 }
 
@@ -84,12 +129,11 @@ fn backward_body(
         for i in 0..width {
             of_gain[i] += gradient[i] * unit[i];
             of_bias[i] += gradient[i];
-            of_x[i] = gradient[i] * gain[i];
         }
-        let mean = sum(of_x) / width as f32;
-        let along = dot(of_x, unit) / width as f32;
+        let mean = dot(gradient, gain) / width as f32;
+        let along = triple(gradient, gain, unit) / width as f32;
         for i in 0..width {
-            of_x[i] = *scale * (of_x[i] - mean - unit[i] * along);
+            of_x[i] += *scale * (gradient[i] * gain[i] - mean - unit[i] * along);
         }
     }
 }
@@ -101,8 +145,12 @@ vectorised! {
 }
 
 vectorised! {
-    /// Writes the gradient of `x`, and adds to those of gain and bias.
-    pub(crate) fn backward(
+    /// Rows of `width` brought to mean 0 and variance 1, without gain and bias.
+    pub(crate) fn whiten(x: &[f32], width: usize, epsilon: f32, out: &mut [f32]) = whiten_body;
+}
+
+vectorised! {
+    fn backward(
         kept: &Normalised, gain: &[f32], gradient: &[f32], of_x: &mut [f32], of_gain: &mut [f32], of_bias: &mut [f32],
     ) = backward_body;
 }

@@ -1,4 +1,90 @@
 //! Matrix products on strided views, on one thread.
+//!
+//! Where there is AVX-512 our own tiles do them (`tile.rs`): they read super weights and transposes where they lie, start
+//! from a bias, and know bf16. Elsewhere the `gemm` crate does.
+
+use std::cell::RefCell;
+use std::time::{Duration, Instant};
+
+use crate::error::{Error, Result};
+
+/// In what a product's inputs are read. Sums are in f32 always, and so is everything that is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Precision {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to 8 bits of mantissa, where the processor multiplies such pairs (AVX512-BF16).
+    Bf16,
+}
+
+impl Precision {
+    /// The precision called `name`, if this processor has it.
+    ///
+    /// # Errors
+    /// [`Error::Invalid`] for a stranger, [`Error::NotSupported`] when the processor has no bf16 products.
+    pub fn by_name(name: &str) -> Result<Self> {
+        match name {
+            "f32" => Ok(Self::F32),
+            "bf16" if bf16_available() => Ok(Self::Bf16),
+            "bf16" => Err(Error::NotSupported {
+                thing: "precision = \"bf16\"".to_owned(),
+                reason: "this processor has no AVX512-BF16".to_owned(),
+                next: "set precision to f32".to_owned(),
+            }),
+            name => Err(Error::Invalid {
+                thing: "precision".to_owned(),
+                problem: format!("\"{name}\" is neither f32 nor bf16"),
+                next: "set precision to f32 or bf16".to_owned(),
+            }),
+        }
+    }
+
+    /// The name [`Precision::by_name`] knows it by.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::Bf16 => "bf16",
+        }
+    }
+}
+
+/// Whether this processor multiplies bf16.
+pub fn bf16_available() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    {
+        super::tile::bf16_available()
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        false
+    }
+}
+
+/// How fast matrix products are on this machine, in floating-point operations a second.
+#[derive(Clone, Copy, Debug)]
+pub struct ProductRate {
+    /// Of the fastest product.
+    pub best: f64,
+    /// Over all of them.
+    pub mean: f64,
+}
+
+/// Times products of `[rows, columns, inner]` on this thread for about `time`: what training cannot be faster than.
+pub fn product_rate(precision: Precision, [m, n, k]: [usize; 3], time: Duration) -> ProductRate {
+    let [a, b] = [m * k, k * n].map(|size| (0..size).map(|i| (i % 13) as f32 - 6.0).collect::<Vec<_>>());
+    let flops = 2.0 * (m * n * k) as f64;
+    let begun = Instant::now();
+    let (mut fastest, mut count) = (f64::INFINITY, 0.0);
+    while begun.elapsed() < time || count == 0.0 {
+        let one = Instant::now();
+        let out = fresh(View::new(&a, m, k, k), View::new(&b, k, n, n), Onto::Nothing, precision);
+        std::hint::black_box(out);
+        fastest = fastest.min(one.elapsed().as_secs_f64());
+        count += 1.0;
+    }
+    ProductRate { best: flops / fastest, mean: count * flops / begun.elapsed().as_secs_f64() }
+}
 
 /// A matrix somewhere in a slice.
 #[derive(Clone, Copy, Debug)]
@@ -27,24 +113,126 @@ impl<'a> View<'a> {
     }
 }
 
-/// `out = factor * a b`, or `out += factor * a b` under `add`; `out` has a row every `stride` elements.
-pub(crate) fn product(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, factor: f32, add: bool) {
+/// What a product is added to.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Onto<'a> {
+    /// Nothing: what lies there is overwritten.
+    Nothing,
+    /// What lies there.
+    There,
+    /// This row, the same for all.
+    Row(&'a [f32]),
+}
+
+/// `out = onto + factor * a b`; `out` has a row every `stride` elements.
+pub(crate) fn product(
+    out: &mut [f32],
+    stride: usize,
+    a: View<'_>,
+    b: View<'_>,
+    factor: f32,
+    onto: Onto<'_>,
+    precision: Precision,
+) {
+    let (m, n) = (a.rows, b.columns);
+    assert!(m == 0 || n == 0 || (m - 1) * stride + n <= out.len(), "a product beyond its output");
+    // SAFETY: `out` holds every element of the product and is borrowed alone.
+    unsafe { write(out.as_mut_ptr(), stride, a, b, factor, onto, precision) };
+}
+
+/// `onto + a b` in memory of its own, row by row.
+pub(crate) fn fresh(a: View<'_>, b: View<'_>, onto: Onto<'_>, precision: Precision) -> Vec<f32> {
+    let (m, n) = (a.rows, b.columns);
+    let mut out: Vec<f32> = Vec::with_capacity(m * n);
+    debug_assert!(!matches!(onto, Onto::There), "there is nothing there");
+    // SAFETY: there is room for every element, and `write` reads none of it and writes all of it.
+    unsafe {
+        write(out.as_mut_ptr(), n, a, b, 1.0, onto, precision);
+        out.set_len(m * n);
+    }
+    out
+}
+
+/// Memory that products pack into, kept by each thread.
+#[derive(Default)]
+struct Scratch {
+    panel: Vec<f32>,
+    #[cfg(target_arch = "x86_64")]
+    pairs: [Vec<u32>; 2],
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Scratch> = RefCell::default();
+}
+
+/// # Safety
+/// `out` has room for `a`'s rows, one every `stride` elements, of `b`'s columns, and nobody else looks at it.
+unsafe fn write(
+    out: *mut f32,
+    stride: usize,
+    a: View<'_>,
+    b: View<'_>,
+    factor: f32,
+    onto: Onto<'_>,
+    precision: Precision,
+) {
     let (m, n, k) = (a.rows, b.columns, a.columns);
     assert_eq!(k, b.rows, "inner sizes differ");
+    if let Onto::Row(row) = onto {
+        assert!(row.len() >= n, "a row of {} for {n} columns", row.len());
+    }
     if m == 0 || n == 0 {
         return;
     }
-    assert!((m - 1) * stride + n <= out.len(), "a product beyond its output");
-    // SAFETY: views and output were checked to lie within their slices, and `out` is borrowed alone.
+    #[cfg(target_arch = "x86_64")]
+    {
+        use super::tile::{self, Source, Target};
+        if tile::available() {
+            let source = |view: View<'_>| Source {
+                data: view.data.as_ptr(),
+                row: view.strides[0] as isize,
+                column: view.strides[1] as isize,
+            };
+            let onto = match onto {
+                Onto::Nothing => tile::Onto::Nothing,
+                Onto::There => tile::Onto::Target,
+                Onto::Row(row) => tile::Onto::Row(row.as_ptr()),
+            };
+            let target = Target { data: out, stride, factor, onto };
+            SCRATCH.with_borrow_mut(|scratch| {
+                let [left, right] = &mut scratch.pairs;
+                // SAFETY: the processor was asked; views were checked to lie within their slices.
+                unsafe {
+                    match precision {
+                        Precision::F32 => {
+                            tile::product(target, source(a), source(b), [m, n, k], &mut scratch.panel);
+                        }
+                        Precision::Bf16 => {
+                            tile::product_bf16(target, source(a), source(b), [m, n, k], left, right);
+                        }
+                    }
+                }
+            });
+            return;
+        }
+    }
+    let _ = precision;
+    if let Onto::Row(bias) = onto {
+        for row in 0..m {
+            // SAFETY: row and bias have `n` elements.
+            unsafe { std::ptr::copy_nonoverlapping(bias.as_ptr(), out.add(row * stride), n) };
+        }
+    }
+    // SAFETY: views were checked to lie within their slices; the caller vouches for `out`.
     unsafe {
         gemm::gemm(
             m,
             n,
             k,
-            out.as_mut_ptr(),
+            out,
             1,
             stride as isize,
-            add,
+            !matches!(onto, Onto::Nothing),
             a.data.as_ptr(),
             a.strides[1] as isize,
             a.strides[0] as isize,

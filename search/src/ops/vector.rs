@@ -81,6 +81,14 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     reduce(count, |i| a[i] * b[i])
 }
 
+/// Sum of products of three rows of one length.
+#[inline(always)]
+pub(super) fn triple(a: &[f32], b: &[f32], c: &[f32]) -> f32 {
+    let count = a.len().min(b.len()).min(c.len());
+    let (a, b, c) = (&a[..count], &b[..count], &c[..count]);
+    reduce(count, |i| a[i] * b[i] * c[i])
+}
+
 /// e^x to about 1 unit in the last place for x in [-87, 88]; 0 below, held at its value at 88 above.
 ///
 /// Cody and Waite: x = n ln 2 + r, a polynomial for e^r, and n into the exponent's bits.
@@ -179,6 +187,7 @@ mod tests {
             let expected = (0..count).sum::<usize>() as f32;
             assert_eq!(sum(&row), expected);
             assert_eq!(dot(&row, &vec![2.0; count]), 2.0 * expected);
+            assert_eq!(triple(&vec![0.5; count], &row, &vec![2.0; count]), expected);
         }
     }
 }

@@ -38,7 +38,7 @@ use crate::recipe::Recipe;
 use crate::run::{Phase, Run, document};
 use crate::space::{Space as _, VitSpace};
 use crate::suggest::hint;
-use crate::train::{Lanes, keep_pages};
+use crate::train::{Lanes, Precision, keep_pages};
 use crate::{score, stream, topology};
 
 /// What a search needs to start.
@@ -76,6 +76,7 @@ pub(crate) struct Workshop {
     pub images: Images,
     pub lanes: Arc<Lanes>,
     pub device: Device,
+    pub precision: Precision,
     pub engines: EngineOptions,
 }
 
@@ -127,12 +128,13 @@ impl Workshop {
         let recipe = run.manifest().recipe.clone();
         keep_pages();
         let device = device(&recipe.device)?;
+        let precision = precision(&recipe)?;
         // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
         let lanes = if recipe.device == "flex" { Lanes::new(recipe.threads)?.count() } else { 1 };
         let lanes = run.commit_doc("lanes", &lanes)?;
         let space = run.manifest().vit_space()?;
         let images = open_images(run, &recipe, &space, progress)?;
-        Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, engines })
+        Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, precision, engines })
     }
 
     /// The random views the recipe asks for.
@@ -174,6 +176,18 @@ fn open_images(
         summary.skipped.len()
     ));
     Ok(images)
+}
+
+/// What training computes in.
+fn precision(recipe: &Recipe) -> Result<Precision> {
+    match recipe.precision.as_str() {
+        "bf16" if recipe.device != "flex" => Err(Error::NotSupported {
+            thing: format!("precision = \"bf16\" on `{}`", recipe.device),
+            reason: "bf16 is built for the CPU alone".into(),
+            next: "set precision = \"f32\", or device = \"flex\"".into(),
+        }),
+        name => Precision::by_name(name),
+    }
 }
 
 /// Names of the training devices, whether or not this build has them.

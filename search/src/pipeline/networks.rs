@@ -122,7 +122,9 @@ fn pretrain(run: &mut Run, shop: &Workshop, arch: &VitArch, progress: &mut dyn P
     let objective = Box::new(MaskedDistillation::new(weights, 1.0, 0));
     let config =
         AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: shop.recipe.supernet.clip };
-    let mut trainer = Trainer::new(network, config, objective, None, Box::new(Solo), shop.lanes.clone());
+    let mut trainer = Trainer::new(network, config, objective, None, Box::new(Solo), shop.lanes.clone())
+        .with_precision(shop.precision)
+        .with_micro_batch(shop.recipe.supernet.micro_batch);
     let course = Course {
         purpose: "teacher",
         seed,
@@ -167,7 +169,9 @@ pub(crate) fn supernet(
     let loss = objective::by_name(objective, settings.in_place)?;
     let config =
         AdamWConfig { betas: settings.betas, weight_decay: settings.weight_decay, clip: settings.clip };
-    let mut trainer = Trainer::new(network, config, loss, Some(teacher), Box::new(Solo), shop.lanes.clone());
+    let mut trainer = Trainer::new(network, config, loss, Some(teacher), Box::new(Solo), shop.lanes.clone())
+        .with_precision(shop.precision)
+        .with_micro_batch(shop.recipe.supernet.micro_batch);
     let course = Course {
         purpose: "supernet",
         seed,

@@ -102,6 +102,10 @@ pub struct Supernet {
     pub epochs: usize,
     /// Images per step.
     pub batch: usize,
+    /// Most images at a time; a step's gradients are added up over them. Also the teacher's. 0: as many as the
+    /// device likes.
+    #[serde(default)]
+    pub micro_batch: usize,
     /// Peak learning rate, not scaled by the batch.
     pub learning_rate: f64,
     /// Decoupled weight decay; slices not sampled in a step are left alone.

@@ -49,6 +49,14 @@ impl Norm {
     }
 
     pub(crate) fn apply(self, leaves: &Leaves, x: Tensor<3>) -> Tensor<3> {
+        if let Some(host) = leaves.host() {
+            return ops::norm_of(host, self, x);
+        }
+        self.composed(leaves, x)
+    }
+
+    /// The norm as burn has it.
+    fn composed(self, leaves: &Leaves, x: Tensor<3>) -> Tensor<3> {
         let [_, _, width] = x.dims();
         let (gain, bias) = (leaves.vector(self.gain, width), leaves.vector(self.bias, width));
         module::layer_norm(x, gain, Some(bias), f64::from(NORM_EPSILON))
@@ -163,27 +171,26 @@ impl Block {
         rows: Option<&RelativeRows>,
         path: Option<&[Tensor<3>; 2]>,
     ) -> Tensor<3> {
-        let along = |branch: Tensor<3>, i: usize| match path {
-            Some(scales) => branch * scales[i].clone(),
-            None => branch,
+        let factors =
+            |i: usize| path.and_then(|scales| ops::flex(&scales[i])?.as_slice::<f32>().map(<[f32]>::to_vec));
+        let along = |x: Tensor<3>, branch: Tensor<3>, i: usize| match path {
+            Some(scales) => x + branch * scales[i].clone(),
+            None => x + branch,
         };
         // On the CPU each branch is one operation; elsewhere, and with relative positions, it is composed of many.
-        let fused = ops::serves(&x.device());
-        let attended = match rows {
-            None if fused => ops::attention(self, leaves, x.clone(), shape),
-            _ => self.attention(leaves, x.clone(), shape, rows),
+        let x = match (leaves.host(), rows) {
+            (Some(host), None) => ops::attention(host, self, x, shape, factors(0)),
+            _ => along(x.clone(), self.attention(leaves, x, shape, rows), 0),
         };
-        let x = x + along(attended, 0);
-        let fed = match fused {
-            true => ops::feed_forward(self, leaves, x.clone(), shape),
-            false => self.feed_forward(leaves, x.clone(), shape),
-        };
-        x + along(fed, 1)
+        match leaves.host() {
+            Some(host) => ops::feed_forward(host, self, x, shape, factors(1)),
+            None => along(x.clone(), self.feed_forward(leaves, x, shape), 1),
+        }
     }
 
     /// The feed-forward branch, composed of tensor operations.
     pub(crate) fn feed_forward(&self, leaves: &Leaves, x: Tensor<3>, shape: BlockShape) -> Tensor<3> {
-        let hidden = self.fc1.apply(leaves, self.norm2.apply(leaves, x), shape.hidden);
+        let hidden = self.fc1.apply(leaves, self.norm2.composed(leaves, x), shape.hidden);
         self.fc2.apply(leaves, activation::gelu(hidden), shape.embed)
     }
 
@@ -196,7 +203,7 @@ impl Block {
         rows: Option<&RelativeRows>,
     ) -> Tensor<3> {
         let [batch, tokens, _] = x.dims();
-        let x = self.norm1.apply(leaves, x);
+        let x = self.norm1.composed(leaves, x);
         let (heads, width) = (shape.heads, shape.head_dim);
         let split = |linear: Linear, x: Tensor<3>| {
             linear.apply(leaves, x, heads * width).reshape([batch, tokens, heads, width]).swap_dims(1, 2)

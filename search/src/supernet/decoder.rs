@@ -5,7 +5,9 @@
 use burn::tensor::{Int, Tensor};
 
 use super::block::{Block, BlockShape, Linear, Norm};
+use super::masking::MaskedBatch;
 use super::params::{Init, Layout, Leaves, Region, Slot};
+use crate::ops::{self, Join};
 
 /// Size of the decoder.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -70,12 +72,35 @@ impl Decoder {
         regions
     }
 
-    /// Guesses the masked patches, `[batch, masked, pixels]`.
+    /// Guesses the masked patches of `batch`, `[batch, masked, pixels]`, from the encoder's tokens, class token first.
     ///
-    /// `tokens` are the encoder's, class token first; `seen` and `masked` are the places of the
-    /// patches in the grid, `[batch * seen]` and `[batch * masked]`. Tokens stay in the order seen,
-    /// then masked: attention does not care, so nothing is shuffled back.
-    pub(crate) fn decode(
+    /// Tokens stay in the order seen, then masked: attention does not care, so nothing is shuffled back.
+    pub(crate) fn decode(&self, leaves: &Leaves, tokens: Tensor<3>, batch: &MaskedBatch) -> Tensor<3> {
+        let [_, count, _] = tokens.dims();
+        let mut x = match leaves.host() {
+            Some(host) => {
+                let [seen, masked] = batch.host.clone();
+                let (linear, token, positions) = (self.embed, self.mask_token, self.positions);
+                let width = self.shape.width;
+                ops::join(host, tokens, Join { linear, token, positions, width, seen, masked })
+            }
+            None => self.join(leaves, tokens, &batch.seen, &batch.masked),
+        };
+        for block in &self.blocks {
+            x = block.apply(leaves, x, block_shape(self.shape), None, None);
+        }
+        match leaves.host() {
+            Some(host) => ops::tail(host, Some(self.norm), self.head, x, count, self.pixels),
+            None => {
+                let [images, all, width] = x.dims();
+                let x = x.slice([0..images, count..all, 0..width]);
+                self.head.apply(leaves, self.norm.apply(leaves, x), self.pixels)
+            }
+        }
+    }
+
+    /// The encoder's tokens and a mask token for every hidden patch, with their positions, composed of tensor operations.
+    fn join(
         &self,
         leaves: &Leaves,
         tokens: Tensor<3>,
@@ -95,12 +120,7 @@ impl Decoder {
         let seen = Tensor::cat(vec![class, place(seen, count - 1)], 1);
         let known = self.embed.apply(leaves, tokens, width) + seen;
         let unknown = leaves.get(self.mask_token).clone().unsqueeze::<3>() + place(masked, hidden);
-        let mut x = Tensor::cat(vec![known, unknown], 1);
-        for block in &self.blocks {
-            x = block.apply(leaves, x, block_shape(self.shape), None, None);
-        }
-        let x = x.slice([0..batch, count..count + hidden, 0..width]);
-        self.head.apply(leaves, self.norm.apply(leaves, x), self.pixels)
+        Tensor::cat(vec![known, unknown], 1)
     }
 }
 

@@ -1,10 +1,13 @@
 //! The vision transformer encoder, at any architecture that fits inside its maximal one.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use masktas_export::VitArch;
 
 use super::block::{Block, BlockShape, Linear, Norm, RelativeRows};
 use super::params::{Init, Layout, Leaves, Region, Slot};
+use crate::ops;
 
 /// Slots of an encoder whose maximal architecture is `arch`.
 ///
@@ -28,6 +31,8 @@ pub struct Visible {
     pub patches: Tensor<3>,
     /// Place of each seen patch in the grid, row-major: `[batch * seen]`, or `None` when all are seen in order.
     pub places: Option<Tensor<1, Int>>,
+    /// The same on the host.
+    pub(crate) host: Option<Arc<Vec<u32>>>,
     /// Rows of the relative position tables, class token first; `None` where the space has no tables.
     pub relative: Option<RelativeRows>,
 }
@@ -102,6 +107,11 @@ impl Encoder {
     fn embed(&self, leaves: &Leaves, arch: &VitArch, visible: &Visible) -> Tensor<3> {
         let [batch, seen, _] = visible.patches.dims();
         let width = arch.embed;
+        if let Some(host) = leaves.host() {
+            let slots = [self.class_token, self.positions];
+            let places = visible.host.clone();
+            return ops::embed(host, slots, self.patch, &visible.patches, places, width, leaves.anchor());
+        }
         let positions = leaves.matrix(self.positions, [arch.tokens(), width]);
         let patches = self.patch.apply(leaves, visible.patches.clone(), width);
         let places = positions.clone().slice([1..arch.tokens(), 0..width]);
@@ -151,7 +161,7 @@ impl Visible {
             let places: Vec<u32> = (0..arch.patches() as u32).collect();
             RelativeRows::new(&[&places], grid, clip, device)
         });
-        Self { patches, places: None, relative }
+        Self { patches, places: None, host: None, relative }
     }
 }
 

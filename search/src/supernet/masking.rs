@@ -1,5 +1,7 @@
 //! Masked batches: which patches the networks see, and what they have to guess.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use masktas_export::VitArch;
 
@@ -42,6 +44,8 @@ pub struct MaskedBatch {
     pub seen: Tensor<1, Int>,
     /// Places of the masked patches, `[batch * masked]`.
     pub masked: Tensor<1, Int>,
+    /// Places of the seen and of the masked patches on the host.
+    pub(crate) host: [Arc<Vec<u32>>; 2],
     /// Masked patches, each normalised to mean 0 and variance 1: `[batch, masked, 3 * patch * patch]`.
     pub target: Tensor<3>,
 }
@@ -66,12 +70,16 @@ impl MaskedBatch {
                 normalise(out);
             }
         }
-        let places = |pick: fn(&Mask) -> &Vec<u32>| {
-            let places: Vec<i64> = masks.iter().flat_map(|m| pick(m).iter().map(|p| i64::from(*p))).collect();
+        let places = |pick: fn(&Mask) -> &Vec<u32>| -> Arc<Vec<u32>> {
+            Arc::new(masks.iter().flat_map(|mask| pick(mask).iter().copied()).collect())
+        };
+        let [seen_host, masked_host] = [places(|mask| &mask.seen), places(|mask| &mask.masked)];
+        let index = |places: &Arc<Vec<u32>>| {
+            let places: Vec<i64> = places.iter().map(|place| i64::from(*place)).collect();
             let count = places.len();
             Tensor::<1, Int>::from_data(TensorData::new(places, [count]), device)
         };
-        let seen_places = places(|mask| &mask.seen);
+        let seen_places = index(&seen_host);
         let relative = arch.relative.map(|clip| {
             let lists: Vec<&[u32]> = masks.iter().map(|mask| mask.seen.as_slice()).collect();
             RelativeRows::new(&lists, grid, clip, device)
@@ -80,10 +88,12 @@ impl MaskedBatch {
             visible: Visible {
                 patches: Tensor::from_data(TensorData::new(patches, [batch, seen, width]), device),
                 places: Some(seen_places.clone()),
+                host: Some(seen_host.clone()),
                 relative,
             },
             seen: seen_places,
-            masked: places(|mask| &mask.masked),
+            masked: index(&masked_host),
+            host: [seen_host, masked_host],
             target: Tensor::from_data(TensorData::new(target, [batch, hidden, width]), device),
         }
     }

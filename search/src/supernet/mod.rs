@@ -19,6 +19,7 @@ pub use encoder::{Encoder, Visible};
 pub use masking::{Mask, MaskedBatch};
 pub use params::{Leaves, Params, Region, Slot};
 
+use crate::ops;
 use block::Linear;
 use params::Layout;
 
@@ -102,7 +103,10 @@ impl Supernet {
                 // The last block is read after the final norm: that is what deployed features are.
                 let tap = if *block == depth { tokens.clone() } else { tap };
                 let width = self.params.shape(projector.weight)[1];
-                projector.apply(leaves, without_class(tap), width)
+                match leaves.host() {
+                    Some(host) => ops::tail(host, None, *projector, tap, 1, width),
+                    None => projector.apply(leaves, without_class(tap), width),
+                }
             })
             .collect();
         Encoded { tokens, projected }
@@ -110,7 +114,7 @@ impl Supernet {
 
     /// Guesses the masked patches: `[batch, masked, pixels]`.
     pub fn decode(&self, leaves: &Leaves, encoded: &Encoded, batch: &MaskedBatch) -> Tensor<3> {
-        self.decoder.decode(leaves, encoded.tokens.clone(), &batch.seen, &batch.masked)
+        self.decoder.decode(leaves, encoded.tokens.clone(), batch)
     }
 
     /// What training the subnet `arch` touches: encoder, decoder and projector slices.

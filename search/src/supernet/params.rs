@@ -3,9 +3,12 @@
 //! Every parameter is a matrix (a bias is one row), so slicing, optimising and saving are each
 //! written once.
 
+use std::sync::Arc;
+
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::error::{Error, Result};
+use crate::ops::{Host, Precision, Sums};
 use crate::rand::{Draw, stream};
 
 /// Index of a parameter in a [`Params`].
@@ -136,14 +139,33 @@ impl Params {
         self.values[slot.0] = value;
     }
 
-    /// All values, without gradient: what a forward pass reads when nothing is learnt.
-    pub fn frozen(&self) -> Leaves {
-        Leaves(self.values.clone())
+    /// Takes a value out, to be [set](Self::set) again: a value that nobody else holds is changed where it lies.
+    pub(crate) fn take(&mut self, slot: Slot) -> Tensor<2> {
+        let nothing = Tensor::zeros([1, 1], &self.device);
+        std::mem::replace(&mut self.values[slot.0], nothing)
     }
 
-    /// All values as fresh leaves that collect gradients.
-    pub fn leaves(&self) -> Leaves {
-        Leaves(self.values.iter().map(|value| value.clone().autodiff().require_grad()).collect())
+    /// All values, without gradient: what a forward pass reads when nothing is learnt.
+    pub fn frozen(&self) -> Leaves {
+        let serves = crate::ops::serves(&self.device);
+        let host = serves.then(|| Host::new(&self.values, None, Precision::F32)).flatten().map(Arc::new);
+        let anchor = Tensor::zeros([1], &self.device);
+        Leaves { tensors: self.values.clone(), host, anchor }
+    }
+
+    /// All values as fresh leaves that collect gradients: in `sums` when the operations of [`crate::ops`] read
+    /// them, in burn's graph when others do.
+    pub(crate) fn leaves(&self, sums: Option<&Sums>, precision: Precision) -> Leaves {
+        let host = sums.and_then(|sums| Host::new(&self.values, Some(sums.clone()), precision)).map(Arc::new);
+        let tensors = self.values.iter().map(|value| value.clone().autodiff().require_grad()).collect();
+        let anchor = Tensor::zeros([1], &self.device).autodiff().require_grad();
+        Leaves { tensors, host, anchor }
+    }
+
+    /// Buffers for the gradients of values on the CPU; `None` when they are elsewhere.
+    pub(crate) fn sums(&self) -> Option<Sums> {
+        let sizes = self.layout.entries.iter().map(|entry| entry.shape[0] * entry.shape[1]);
+        crate::ops::serves(&self.device).then(|| Sums::new(sizes))
     }
 
     /// Every value by name, on the host, row-major.
@@ -178,17 +200,31 @@ impl Params {
 
 /// The values one forward pass reads, by [`Slot`].
 #[derive(Clone, Debug)]
-pub struct Leaves(Vec<Tensor<2>>);
+pub struct Leaves {
+    tensors: Vec<Tensor<2>>,
+    host: Option<Arc<Host>>,
+    anchor: Tensor<1>,
+}
 
 impl Leaves {
     /// The leaf itself.
     pub fn get(&self, slot: Slot) -> &Tensor<2> {
-        &self.0[slot.0]
+        &self.tensors[slot.0]
+    }
+
+    /// The same values for the operations of [`crate::ops`]; `None` when those do not serve.
+    pub(crate) fn host(&self) -> Option<&Arc<Host>> {
+        self.host.as_ref()
+    }
+
+    /// Where a gradient graph begins whose weights are no tensors of it.
+    pub(crate) fn anchor(&self) -> Tensor<1> {
+        self.anchor.clone()
     }
 
     /// The leading rows and columns of a parameter.
     pub fn matrix(&self, slot: Slot, region: Region) -> Tensor<2> {
-        let full = &self.0[slot.0];
+        let full = &self.tensors[slot.0];
         if full.dims() == region { full.clone() } else { full.clone().slice([0..region[0], 0..region[1]]) }
     }
 

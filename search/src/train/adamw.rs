@@ -2,11 +2,20 @@
 //!
 //! A slice no sampled subnet used has no gradient: its moments stay, and it is not decayed
 //! (AutoFormer's supernet decays it, which shrinks rarely sampled weights).
+//!
+//! On the CPU one pass over each touched slice changes value and moments where they lie and leaves zeros in place of
+//! the gradient (`ops::optimizer`); elsewhere the same is composed of tensor operations.
+
+use std::ops::Range;
 
 use burn::tensor::{Device, Tensor, TensorData};
 
+use super::gradients::Gradients;
+use super::lanes::Lanes;
+use crate::collective::Collective;
 use crate::error::{Error, Result};
-use crate::supernet::params::matrix;
+use crate::ops::{self, optimizer};
+use crate::supernet::params::{matrix, to_host};
 use crate::supernet::{Params, Region, Slot};
 
 /// Added to the root of the second moment.
@@ -27,87 +36,59 @@ pub struct AdamWConfig {
 #[derive(Clone, Debug)]
 pub struct AdamW {
     config: AdamWConfig,
-    first: Vec<Tensor<2>>,
-    second: Vec<Tensor<2>>,
+    moments: Moments,
     steps: u64,
 }
 
-/// Gradients summed over the subnets of a step.
-#[derive(Clone, Debug, Default)]
-pub struct Gradients(pub(crate) Vec<Option<Tensor<2>>>);
+/// First and second moment of every parameter, where the parameters are.
+#[derive(Clone, Debug)]
+enum Moments {
+    Host(Vec<[Vec<f32>; 2]>),
+    Device(Vec<[Tensor<2>; 2]>),
+}
 
 impl AdamW {
     /// Fresh moments for `params`.
     pub fn new(params: &Params, config: AdamWConfig) -> Self {
-        let zeros =
-            || params.slots().map(|slot| Tensor::zeros(params.shape(slot), params.device())).collect();
-        Self { config, first: zeros(), second: zeros(), steps: 0 }
+        let moments = if ops::serves(params.device()) {
+            let size = |slot| params.shape(slot).iter().product();
+            Moments::Host(params.slots().map(|slot| [0; 2].map(|_| vec![0.0; size(slot)])).collect())
+        } else {
+            let zeros = |slot| Tensor::zeros(params.shape(slot), params.device());
+            Moments::Device(params.slots().map(|slot| [0; 2].map(|_| zeros(slot))).collect())
+        };
+        Self { config, moments, steps: 0 }
     }
 
-    /// One step. `touched` lists, possibly several times, what the step's subnets used.
+    /// One step by the sum of all lanes' gradients, averaged over ranks. `touched` lists, possibly several times, what
+    /// the step's subnets used. The gradients are used up.
     ///
     /// # Errors
     /// [`Error::Backend`] when the device fails.
     pub fn step(
         &mut self,
         params: &mut Params,
-        gradients: Gradients,
+        gradients: &mut [Gradients],
         touched: &[(Slot, Region)],
         learning_rate: f64,
+        lanes: &Lanes,
+        collective: &dyn Collective,
     ) -> Result<()> {
         self.steps += 1;
-        let factor = self.clip_factor(&gradients)?;
-        let [beta1, beta2] = self.config.betas;
-        let correct1 = 1.0 - beta1.powi(i32::try_from(self.steps).unwrap_or(i32::MAX));
-        let correct2 = 1.0 - beta2.powi(i32::try_from(self.steps).unwrap_or(i32::MAX));
         let mut regions: Vec<Vec<Region>> = vec![Vec::new(); params.len()];
         for (slot, region) in touched {
             regions[slot.0].push(*region);
         }
-        for ((slot, gradient), regions) in params.slots().zip(gradients.0).zip(regions) {
-            let (Some(gradient), Some(union)) = (gradient, Union::of(&regions)) else { continue };
-            let area = union.bounds;
-            let full = params.shape(slot) == area;
-            let cut = |tensor: &Tensor<2>| {
-                if full { tensor.clone() } else { tensor.clone().slice([0..area[0], 0..area[1]]) }
-            };
-            let gradient = cut(&gradient) * factor;
-            let (old, old1, old2) =
-                (cut(params.value(slot)), cut(&self.first[slot.0]), cut(&self.second[slot.0]));
-            let mut first = old1.clone() * beta1 + gradient.clone() * (1.0 - beta1);
-            let mut second = old2.clone() * beta2 + gradient.square() * (1.0 - beta2);
-            let update = first.clone() / ((second.clone() * (1.0 / correct2)).sqrt() + EPSILON);
-            let decay = if params.decays(slot) { learning_rate * self.config.weight_decay } else { 0.0 };
-            let mut value = old.clone() * (1.0 - decay) - update * (learning_rate / correct1);
-            if let Some(outside) = union.outside(params.device()) {
-                first = first.mask_where(outside.clone(), old1);
-                second = second.mask_where(outside.clone(), old2);
-                value = value.mask_where(outside, old);
+        match &mut self.moments {
+            Moments::Host(moments) => {
+                let numbers = Numbers { config: self.config, steps: self.steps, learning_rate };
+                step_on_host(numbers, moments, params, gradients, &regions, lanes, collective)
             }
-            let paste = |whole: &Tensor<2>, part: Tensor<2>| {
-                if full { part } else { whole.clone().slice_assign([0..area[0], 0..area[1]], part) }
-            };
-            self.first[slot.0] = paste(&self.first[slot.0], first);
-            self.second[slot.0] = paste(&self.second[slot.0], second);
-            let value = paste(params.value(slot), value);
-            params.set(slot, value);
+            Moments::Device(moments) => {
+                let numbers = Numbers { config: self.config, steps: self.steps, learning_rate };
+                step_on_device(numbers, moments, params, gradients, &regions, collective)
+            }
         }
-        Ok(())
-    }
-
-    /// What gradients are multiplied by so that their norm is at most the limit.
-    fn clip_factor(&self, gradients: &Gradients) -> Result<f64> {
-        if self.config.clip <= 0.0 {
-            return Ok(1.0);
-        }
-        let squares: Vec<Tensor<1>> =
-            gradients.0.iter().flatten().map(|gradient| gradient.clone().square().sum()).collect();
-        if squares.is_empty() {
-            return Ok(1.0);
-        }
-        let sum = Tensor::cat(squares, 0).sum().try_into_scalar::<f32>();
-        let norm = f64::from(sum.map_err(|error| Error::Backend(format!("{error:?}")))?).sqrt();
-        Ok(if norm > self.config.clip { self.config.clip / norm } else { 1.0 })
     }
 
     /// Steps taken.
@@ -115,16 +96,26 @@ impl AdamW {
         self.steps
     }
 
-    /// First and second moment of a parameter.
-    pub(crate) fn moments(&self, slot: Slot) -> [&Tensor<2>; 2] {
-        [&self.first[slot.0], &self.second[slot.0]]
+    /// First and second moment of a parameter, row by row.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device lost them.
+    pub(crate) fn moments(&self, slot: Slot) -> Result<[Vec<f32>; 2]> {
+        match &self.moments {
+            Moments::Host(moments) => Ok(moments[slot.0].clone()),
+            Moments::Device(moments) => {
+                let [first, second] = &moments[slot.0];
+                Ok([to_host(first)?, to_host(second)?])
+            }
+        }
     }
 
     /// Puts saved moments back.
-    pub(crate) fn restore(&mut self, slot: Slot, moments: [Vec<f32>; 2], shape: Region, device: &Device) {
-        let [first, second] = moments;
-        self.first[slot.0] = matrix(first, shape, device);
-        self.second[slot.0] = matrix(second, shape, device);
+    pub(crate) fn restore(&mut self, slot: Slot, saved: [Vec<f32>; 2], shape: Region, device: &Device) {
+        match &mut self.moments {
+            Moments::Host(moments) => moments[slot.0] = saved,
+            Moments::Device(moments) => moments[slot.0] = saved.map(|values| matrix(values, shape, device)),
+        }
     }
 
     pub(crate) fn set_steps(&mut self, steps: u64) {
@@ -132,20 +123,221 @@ impl AdamW {
     }
 }
 
-impl Gradients {
-    /// Adds another subnet's gradients.
-    pub fn add(&mut self, gradients: Vec<Option<Tensor<2>>>) {
-        if self.0.is_empty() {
-            self.0 = gradients;
-            return;
+/// What the formulas of one step need.
+#[derive(Clone, Copy)]
+struct Numbers {
+    config: AdamWConfig,
+    steps: u64,
+    learning_rate: f64,
+}
+
+impl Numbers {
+    /// Bias corrections of both moments.
+    fn corrections(&self) -> [f64; 2] {
+        let steps = i32::try_from(self.steps).unwrap_or(i32::MAX);
+        self.config.betas.map(|beta| 1.0 - beta.powi(steps))
+    }
+
+    /// What gradients are multiplied by so that their norm is at most the limit.
+    fn clip(&self, squares: f64) -> f64 {
+        let (norm, limit) = (squares.sqrt(), self.config.clip);
+        if limit > 0.0 && norm > limit { limit / norm } else { 1.0 }
+    }
+
+    fn decay(&self, decays: bool) -> f64 {
+        if decays { self.learning_rate * self.config.weight_decay } else { 0.0 }
+    }
+}
+
+/// A parameter in the hands of a lane.
+struct Held<'a> {
+    slot: Slot,
+    value: Tensor<2>,
+    moments: &'a mut [Vec<f32>; 2],
+    gradient: Vec<f32>,
+}
+
+fn step_on_host(
+    numbers: Numbers,
+    moments: &mut [[Vec<f32>; 2]],
+    params: &mut Params,
+    gradients: &mut [Gradients],
+    regions: &[Vec<Region>],
+    lanes: &Lanes,
+    collective: &dyn Collective,
+) -> Result<()> {
+    let mut buffers: Vec<_> =
+        gradients.iter().filter_map(|lane| lane.sums.as_ref()).map(|s| s.lock()).collect();
+    let touched = || params_slots(regions);
+    // First the sum over lanes, which the norm is of.
+    let parts: Vec<(Slot, Vec<Vec<f32>>)> = touched()
+        .map(|slot| (slot, buffers.iter_mut().map(|lane| std::mem::take(&mut lane[slot.0])).collect()))
+        .collect();
+    let summed = lanes.map(parts, |(slot, mut parts): (Slot, Vec<Vec<f32>>)| {
+        if let [sum, others @ ..] = parts.as_mut_slice() {
+            others.iter_mut().for_each(|other| optimizer::add(sum, other));
         }
-        for (sum, gradient) in self.0.iter_mut().zip(gradients) {
-            *sum = match (sum.take(), gradient) {
+        Ok((slot, parts))
+    })?;
+    let mut sums: Vec<Vec<f32>> = Vec::with_capacity(summed.len());
+    for (slot, parts) in summed {
+        let mut parts = parts.into_iter();
+        sums.push(parts.next().unwrap_or_default());
+        for (lane, part) in buffers.iter_mut().skip(1).zip(parts) {
+            lane[slot.0] = part;
+        }
+    }
+    if collective.size() > 1 {
+        sums.iter_mut().for_each(|sum| collective.all_reduce_mean(sum));
+    }
+    let squares = lanes.map(sums.iter().collect(), |sum: &Vec<f32>| {
+        let mut total = 0.0;
+        optimizer::squares(sum, &mut total);
+        Ok(total)
+    })?;
+    let clip = numbers.clip(squares.iter().sum());
+    let [first, second] = numbers.corrections();
+    // Then value and moments, slice by slice.
+    let mut held = Vec::with_capacity(sums.len());
+    let mut sums = sums.into_iter();
+    for (index, moments) in moments.iter_mut().enumerate() {
+        if !regions[index].is_empty() {
+            let slot = Slot(index);
+            let gradient = sums.next().unwrap_or_default();
+            held.push(Held { slot, value: params.take(slot), moments, gradient });
+        }
+    }
+    let shared = &*params;
+    let done = lanes.map(held, |held: Held<'_>| {
+        let Held { slot, value, moments: [one, two], mut gradient } = held;
+        let rates = optimizer::Rates {
+            betas: numbers.config.betas.map(|beta| beta as f32),
+            clip: clip as f32,
+            rate: (numbers.learning_rate / first) as f32,
+            second: (1.0 / second) as f32,
+            keep: (1.0 - numbers.decay(shared.decays(slot))) as f32,
+            epsilon: EPSILON as f32,
+        };
+        let [_, stride] = shared.shape(slot);
+        let value = ops::change(value, |value| {
+            for (rows, columns) in segments(&regions[slot.0]) {
+                for range in slices(rows, columns, stride) {
+                    optimizer::update(
+                        &mut value[range.clone()],
+                        &mut one[range.clone()],
+                        &mut two[range.clone()],
+                        &mut gradient[range],
+                        rates,
+                    );
+                }
+            }
+        });
+        Ok((slot, value, gradient))
+    })?;
+    for (slot, value, gradient) in done {
+        params.set(slot, value);
+        if let Some(lane) = buffers.first_mut() {
+            lane[slot.0] = gradient;
+        }
+    }
+    Ok(())
+}
+
+/// Slots with a region.
+fn params_slots(regions: &[Vec<Region>]) -> impl Iterator<Item = Slot> {
+    regions.iter().enumerate().filter(|(_, regions)| !regions.is_empty()).map(|(index, _)| Slot(index))
+}
+
+/// The union of leading rectangles as ranges of rows, each with its number of columns.
+fn segments(regions: &[Region]) -> Vec<(Range<usize>, usize)> {
+    let mut ends: Vec<usize> = regions.iter().map(|region| region[0]).collect();
+    ends.sort_unstable();
+    ends.dedup();
+    let mut begin = 0;
+    let mut segments = Vec::with_capacity(ends.len());
+    for end in ends {
+        let columns = regions.iter().filter(|region| region[0] >= end).map(|region| region[1]).max();
+        segments.push((begin..end, columns.unwrap_or(0)));
+        begin = end;
+    }
+    segments
+}
+
+/// Where `columns` of each of `rows` lie in a matrix of `stride` columns.
+fn slices(rows: Range<usize>, columns: usize, stride: usize) -> impl Iterator<Item = Range<usize>> {
+    let whole = columns == stride;
+    let (count, length) = if whole { (1, rows.len() * stride) } else { (rows.len(), columns) };
+    let begin = rows.start * stride;
+    (0..count).map(move |row| begin + row * stride..begin + row * stride + length)
+}
+
+fn step_on_device(
+    numbers: Numbers,
+    moments: &mut [[Tensor<2>; 2]],
+    params: &mut Params,
+    gradients: &mut [Gradients],
+    regions: &[Vec<Region>],
+    collective: &dyn Collective,
+) -> Result<()> {
+    let mut sums: Vec<Option<Tensor<2>>> = vec![None; params.len()];
+    for lane in gradients {
+        for (sum, gradient) in sums.iter_mut().zip(&mut lane.tensors) {
+            *sum = match (sum.take(), gradient.take()) {
                 (Some(a), Some(b)) => Some(a + b),
                 (a, b) => a.or(b),
             };
         }
     }
+    if collective.size() > 1 {
+        for sum in sums.iter_mut().flatten() {
+            let mut values = to_host(sum)?;
+            collective.all_reduce_mean(&mut values);
+            *sum = Tensor::from_data(TensorData::new(values, sum.dims()), params.device());
+        }
+    }
+    let factor = if numbers.config.clip > 0.0 { numbers.clip(squares(&sums)?) } else { 1.0 };
+    let [beta1, beta2] = numbers.config.betas;
+    let [correct1, correct2] = numbers.corrections();
+    for ((slot, gradient), regions) in params.slots().zip(sums).zip(regions) {
+        let (Some(gradient), Some(union)) = (gradient, Union::of(regions)) else { continue };
+        let area = union.bounds;
+        let full = params.shape(slot) == area;
+        let cut = |tensor: &Tensor<2>| {
+            if full { tensor.clone() } else { tensor.clone().slice([0..area[0], 0..area[1]]) }
+        };
+        let gradient = cut(&gradient) * factor;
+        let [whole1, whole2] = &mut moments[slot.0];
+        let (old, old1, old2) = (cut(params.value(slot)), cut(whole1), cut(whole2));
+        let mut first = old1.clone() * beta1 + gradient.clone() * (1.0 - beta1);
+        let mut second = old2.clone() * beta2 + gradient.square() * (1.0 - beta2);
+        let update = first.clone() / ((second.clone() * (1.0 / correct2)).sqrt() + EPSILON);
+        let decay = numbers.decay(params.decays(slot));
+        let mut value = old.clone() * (1.0 - decay) - update * (numbers.learning_rate / correct1);
+        if let Some(outside) = union.outside(params.device()) {
+            first = first.mask_where(outside.clone(), old1);
+            second = second.mask_where(outside.clone(), old2);
+            value = value.mask_where(outside, old);
+        }
+        let paste = |whole: &Tensor<2>, part: Tensor<2>| {
+            if full { part } else { whole.clone().slice_assign([0..area[0], 0..area[1]], part) }
+        };
+        *whole1 = paste(whole1, first);
+        *whole2 = paste(whole2, second);
+        let value = paste(params.value(slot), value);
+        params.set(slot, value);
+    }
+    Ok(())
+}
+
+/// Sum of the squares of all gradients.
+fn squares(gradients: &[Option<Tensor<2>>]) -> Result<f64> {
+    let squares: Vec<Tensor<1>> =
+        gradients.iter().flatten().map(|gradient| gradient.clone().square().sum()).collect();
+    if squares.is_empty() {
+        return Ok(0.0);
+    }
+    let sum = Tensor::cat(squares, 0).sum().try_into_scalar::<f32>();
+    sum.map(f64::from).map_err(|error| Error::Backend(format!("{error:?}")))
 }
 
 /// The union of leading rectangles of one parameter.
@@ -172,5 +364,25 @@ impl Union {
         };
         let mask: Vec<bool> = (0..rows * columns).map(outside).collect();
         Some(Tensor::from_data(TensorData::new(mask, [rows, columns]), device))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn segments_cover_the_union_of_rectangles_once() {
+        let regions = [[4, 2], [2, 5], [3, 3], [1, 1], [4, 1]];
+        let mut seen = vec![0; 6 * 5];
+        for (rows, columns) in segments(&regions) {
+            slices(rows, columns, 5).flatten().for_each(|at| seen[at] += 1);
+        }
+        for (at, seen) in seen.iter().enumerate() {
+            let inside = regions.iter().any(|part| at / 5 < part[0] && at % 5 < part[1]);
+            assert_eq!(*seen, usize::from(inside), "row {}, column {}", at / 5, at % 5);
+        }
+        let whole: Vec<_> = slices(1..3, 5, 5).collect();
+        assert_eq!(whole, vec![5..15]);
     }
 }

@@ -62,9 +62,10 @@ pub(crate) fn write(
     let mut tensors: Vec<(String, Region, Vec<u8>)> = Vec::new();
     for slot in params.slots() {
         let (name, shape) = (params.name(slot), params.shape(slot));
-        let [first, second] = optimizer.moments(slot);
-        for (kind, tensor) in [("value", params.value(slot)), ("first", first), ("second", second)] {
-            tensors.push((format!("{kind}/{name}"), shape, bytes(&to_host(tensor)?)));
+        let [first, second] = optimizer.moments(slot)?;
+        let value = to_host(params.value(slot))?;
+        for (kind, values) in [("value", value), ("first", first), ("second", second)] {
+            tensors.push((format!("{kind}/{name}"), shape, bytes(&values)));
         }
     }
     tensors.extend(more.into_iter().map(|(name, shape, values)| (name, shape, bytes(&values))));

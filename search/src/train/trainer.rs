@@ -1,19 +1,26 @@
 //! One optimiser step of a supernet (or of a single network, which is a supernet with one member).
+//!
+//! A batch is cut into micro-batches, and these are dealt to the lanes. A lane takes one micro-batch at a time through
+//! every subnet, forward and backward, and adds to the gradients it has; lanes meet once, at the optimiser. So memory
+//! holds the graph of one subnet on one micro-batch for each lane, whatever the batch.
 
 use std::sync::Arc;
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use masktas_export::VitArch;
 
-use super::adamw::{AdamW, AdamWConfig, Gradients};
+use super::adamw::{AdamW, AdamWConfig};
+use super::gradients::Gradients;
 use super::lanes::Lanes;
 use crate::collective::Collective;
 use crate::error::{Error, Result};
 use crate::objective::{Objective, Pass, Term};
-use crate::supernet::params::to_host;
-use crate::supernet::{Leaves, Mask, MaskedBatch, Params, Supernet};
-use crate::teacher::{Features, Teacher};
+use crate::ops::{self, Precision};
+use crate::supernet::{Leaves, Mask, MaskedBatch, Supernet};
+use crate::teacher::Teacher;
 
+/// Most images of a micro-batch on the CPU, where nobody says: their activations stay in the cache.
+const CPU_MICRO_BATCH: usize = 16;
 /// Fewest images a lane is given: below, splitting costs more than it gains.
 const SMALLEST_SHARE: usize = 4;
 
@@ -29,14 +36,19 @@ pub struct Trainer {
     pub teacher: Option<Box<dyn Teacher>>,
     collective: Box<dyn Collective>,
     lanes: Arc<Lanes>,
+    gradients: Vec<Gradients>,
+    precision: Precision,
+    micro_batch: usize,
 }
 
-/// One lane's share of a step.
-struct Share {
-    batch: MaskedBatch,
-    leaves: Leaves,
-    teacher: Option<Features>,
-    largest: Option<Tensor<3>>,
+/// Values of the terms: one list a subnet, in the order of the objective.
+type Values = Vec<Vec<(&'static str, f64)>>;
+
+/// A part of a batch, and how much it counts.
+#[derive(Clone, Copy)]
+struct Part<'a> {
+    pixels: &'a [f32],
+    masks: &'a [Mask],
     weight: f64,
 }
 
@@ -51,7 +63,19 @@ impl Trainer {
         lanes: Arc<Lanes>,
     ) -> Self {
         let optimizer = AdamW::new(&supernet.params, config);
-        Self { supernet, optimizer, objective, teacher, collective, lanes }
+        let gradients = (0..lanes.count()).map(|_| Gradients::new(&supernet.params)).collect();
+        let (precision, micro_batch) = (Precision::F32, 0);
+        Self { supernet, optimizer, objective, teacher, collective, lanes, gradients, precision, micro_batch }
+    }
+
+    /// With matrix products in `precision`; weights, sums and everything else stay in f32.
+    pub fn with_precision(self, precision: Precision) -> Self {
+        Self { precision, ..self }
+    }
+
+    /// With at most `images` at a time in a lane; 0: as many as the device likes.
+    pub fn with_micro_batch(self, images: usize) -> Self {
+        Self { micro_batch: images, ..self }
     }
 
     /// The lanes a step is spread over.
@@ -74,121 +98,166 @@ impl Trainer {
         subnets: &[VitArch],
         rate: f64,
     ) -> Result<Vec<(&'static str, f64)>> {
-        let mut shares = self.shares(pixels, masks)?;
-        let mut gradients = Gradients::default();
-        let mut touched = Vec::new();
-        let mut sums: Vec<(&'static str, f64, u32)> = Vec::new();
-        for arch in subnets {
-            let (supernet, objective) = (&self.supernet, &self.objective);
-            let forward = |mut share: Share| {
-                let pass = Pass {
-                    supernet,
-                    leaves: &share.leaves,
-                    arch,
-                    batch: &share.batch,
-                    teacher: share.teacher.as_ref(),
-                    largest: share.largest.as_ref(),
-                };
-                let (terms, features) = objective.terms(&pass)?;
-                share.largest.get_or_insert(features);
-                let values = terms.iter().map(Term::value).collect::<Result<Vec<f64>>>()?;
-                Ok((share, terms, values))
-            };
-            let done = self.lanes.map(shares, forward)?;
-            let names: Vec<(&'static str, f64)> = done
-                .first()
-                .map(|(_, terms, _)| terms.iter().map(|t| (t.name, t.weight)).collect())
-                .unwrap_or_default();
-            let mut factors = Vec::with_capacity(names.len());
-            let local =
-                |i: usize| -> f64 { done.iter().map(|(share, _, values)| share.weight * values[i]).sum() };
-            // Factors must be the same on every rank, so they follow the loss of the whole batch.
-            let values = self.mean_over_ranks((0..names.len()).map(local).collect());
-            for ((name, weight), value) in names.iter().zip(values) {
-                if !value.is_finite() {
-                    return Err(Error::Diverged { term: name, value });
-                }
-                factors.push(weight * self.objective.factor(name, value));
-                match sums.iter_mut().find(|(known, ..)| known == name) {
-                    Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
-                    None => sums.push((name, value, 1)),
-                }
-            }
-            let (params, factors) = (&self.supernet.params, &factors);
-            let backward = |(share, terms, _): (Share, Vec<Term>, Vec<f64>)| {
-                let scaled =
-                    terms.into_iter().zip(factors).map(|(t, factor)| t.loss * (factor * share.weight));
-                let total = scaled.reduce(|a, b| a + b).ok_or(Error::NoTerms)?;
-                let gradients = backward(&share.leaves, params, total);
-                Ok((share, gradients))
-            };
-            shares = Vec::with_capacity(done.len());
-            for (share, gradient) in self.lanes.map(done, backward)? {
-                gradients.add(gradient);
-                shares.push(share);
-            }
-            touched.extend(self.supernet.regions(arch));
+        let hands = self.deal(pixels, masks);
+        let scaled = self.objective.scaled();
+        if !scaled {
+            // Terms are divided by what they were before; before the first step that is what they are now.
+            let values = self.work(&hands, subnets, false)?;
+            self.note(&values);
         }
-        self.average(&mut gradients)?;
-        self.optimizer.step(&mut self.supernet.params, gradients, &touched, rate)?;
+        let values = self.work(&hands, subnets, true)?;
+        if scaled {
+            self.note(&values);
+        }
+        let mut touched = Vec::new();
+        subnets.iter().for_each(|arch| touched.extend(self.supernet.regions(arch)));
+        let (params, collective) = (&mut self.supernet.params, self.collective.as_ref());
+        self.optimizer.step(params, &mut self.gradients, &touched, rate, &self.lanes, collective)?;
         self.objective.end_step();
         if let Some(teacher) = &mut self.teacher {
             teacher.follow(&self.supernet);
         }
-        Ok(sums.into_iter().map(|(name, sum, count)| (name, sum / f64::from(count))).collect())
+        Ok(means(&values))
     }
 
-    /// Deals a batch to the lanes, with the teacher's features. Shares are as equal as they can be.
-    fn shares(&self, pixels: &[f32], masks: &[Mask]) -> Result<Vec<Share>> {
+    /// A batch cut into micro-batches, some for each lane; all as equal as they can be.
+    fn deal<'a>(&self, pixels: &'a [f32], masks: &'a [Mask]) -> Vec<Vec<Part<'a>>> {
         let images = masks.len();
         let lanes = self.lanes.count().min(images.div_ceil(SMALLEST_SHARE)).max(1);
+        let largest = match self.micro_batch {
+            0 if ops::serves(self.supernet.params.device()) => CPU_MICRO_BATCH,
+            0 => images,
+            some => some,
+        };
+        let each = images.div_ceil(lanes).div_ceil(largest.max(1)).max(1);
         let numbers = pixels.len() / images.max(1);
-        let bounds: Vec<usize> = (0..=lanes).map(|lane| lane * images / lanes).collect();
-        let parts: Vec<(&[f32], &[Mask])> = bounds
-            .windows(2)
-            .map(|w| (&pixels[w[0] * numbers..w[1] * numbers], &masks[w[0]..w[1]]))
-            .collect();
-        let (supernet, teacher) = (&self.supernet, &self.teacher);
-        self.lanes.map(parts, |(pixels, masks)| {
-            let batch = MaskedBatch::new(pixels, masks, supernet.encoder.arch(), supernet.params.device());
-            let teacher = match teacher {
-                Some(teacher) => Some(teacher.features(&batch.visible)?),
-                None => None,
-            };
-            // Leaves of its own per lane: a shared leaf would make one graph, and one lock, of all.
-            let leaves = supernet.params.leaves();
-            Ok(Share { batch, leaves, teacher, largest: None, weight: masks.len() as f64 / images as f64 })
-        })
+        let part = |number: usize| {
+            let bound = |number: usize| number * images / (lanes * each);
+            let (from, to) = (bound(number), bound(number + 1));
+            Part {
+                pixels: &pixels[from * numbers..to * numbers],
+                masks: &masks[from..to],
+                weight: (to - from) as f64 / images as f64,
+            }
+        };
+        let hand = |lane: usize| (lane * each..(lane + 1) * each).map(part);
+        (0..lanes).map(|lane| hand(lane).filter(|part| !part.masks.is_empty()).collect()).collect()
+    }
+
+    /// Takes every part through every subnet, forward and, when it is to `learn`, backward. Returns the terms over
+    /// the whole batch, over all ranks.
+    fn work(&mut self, hands: &[Vec<Part<'_>>], subnets: &[VitArch], learn: bool) -> Result<Values> {
+        let mut gradients = std::mem::take(&mut self.gradients);
+        let spare = gradients.split_off(hands.len().min(gradients.len()));
+        let this = &*self;
+        let work =
+            |(hand, gradients): (&Vec<Part<'_>>, Gradients)| this.lane(hand, gradients, subnets, learn);
+        let done = self.lanes.map(hands.iter().zip(gradients).collect(), work)?;
+        let mut values: Values = Vec::new();
+        for (gradients, lane) in done {
+            self.gradients.push(gradients);
+            add(&mut values, &lane, 1.0);
+        }
+        self.gradients.extend(spare);
+        self.mean_over_ranks(&mut values);
+        for (name, value) in values.iter().flatten() {
+            if !value.is_finite() {
+                return Err(Error::Diverged { term: name, value: *value });
+            }
+        }
+        Ok(values)
+    }
+
+    /// One lane's part of a step.
+    fn lane(
+        &self,
+        hand: &[Part<'_>],
+        mut gradients: Gradients,
+        subnets: &[VitArch],
+        learn: bool,
+    ) -> Result<(Gradients, Values)> {
+        let params = &self.supernet.params;
+        // Leaves of its own per lane: a shared leaf would make one graph, and one lock, of all.
+        let leaves = if learn { gradients.leaves(params, self.precision) } else { params.frozen() };
+        let mut values = Values::new();
+        for part in hand {
+            let batch =
+                MaskedBatch::new(part.pixels, part.masks, self.supernet.encoder.arch(), params.device());
+            let teacher =
+                self.teacher.as_ref().map(|teacher| teacher.features(&batch.visible)).transpose()?;
+            let mut largest: Option<Tensor<3>> = None;
+            let mut of_part = Values::new();
+            for arch in subnets {
+                let (leaves, teacher, batch) = (&leaves, teacher.as_ref(), &batch);
+                let pass = Pass {
+                    supernet: &self.supernet,
+                    leaves,
+                    arch,
+                    batch,
+                    teacher,
+                    largest: largest.as_ref(),
+                };
+                let (terms, features) = self.objective.terms(&pass)?;
+                largest.get_or_insert(features);
+                let read = |term: &Term| Ok((term.name, term.value()?));
+                of_part.push(terms.iter().map(read).collect::<Result<Vec<_>>>()?);
+                if learn {
+                    self.learn(&mut gradients, leaves, terms, part.weight)?;
+                }
+            }
+            add(&mut values, &of_part, part.weight);
+        }
+        Ok((gradients, values))
+    }
+
+    /// Adds the gradients of the weighted sum of `terms`.
+    fn learn(&self, gradients: &mut Gradients, leaves: &Leaves, terms: Vec<Term>, weight: f64) -> Result<()> {
+        let scaled = terms.into_iter().map(|term| {
+            let factor = term.weight * self.objective.factor(term.name) * weight;
+            term.loss * factor
+        });
+        let total = scaled.reduce(|a, b| a + b).ok_or(Error::NoTerms)?;
+        gradients.add(leaves, &self.supernet.params, total)
+    }
+
+    fn note(&mut self, values: &Values) {
+        for (name, value) in values.iter().flatten() {
+            self.objective.note(name, *value);
+        }
     }
 
     /// Means over ranks of values that every rank has; on one rank the values themselves, all bits of them.
-    fn mean_over_ranks(&self, values: Vec<f64>) -> Vec<f64> {
+    fn mean_over_ranks(&self, values: &mut Values) {
         if self.collective.size() == 1 {
-            return values;
+            return;
         }
-        let mut rounded: Vec<f32> = values.iter().map(|value| *value as f32).collect();
+        let mut rounded: Vec<f32> = values.iter().flatten().map(|(_, value)| *value as f32).collect();
         self.collective.all_reduce_mean(&mut rounded);
-        rounded.into_iter().map(f64::from).collect()
-    }
-
-    /// Averages gradients over ranks. All ranks train the same subnets in a step, so they have gradients for the
-    /// same parameters and meet in the same order.
-    fn average(&self, gradients: &mut Gradients) -> Result<()> {
-        if self.collective.size() == 1 {
-            return Ok(());
+        for ((_, value), mean) in values.iter_mut().flatten().zip(rounded) {
+            *value = f64::from(mean);
         }
-        for gradient in gradients.0.iter_mut().flatten() {
-            let mut values = to_host(gradient)?;
-            self.collective.all_reduce_mean(&mut values);
-            *gradient =
-                Tensor::from_data(TensorData::new(values, gradient.dims()), self.supernet.params.device());
-        }
-        Ok(())
     }
 }
 
-/// Gradients of `loss` for every leaf it reaches.
-pub(crate) fn backward(leaves: &Leaves, params: &Params, loss: Tensor<1>) -> Vec<Option<Tensor<2>>> {
-    let mut gradients = loss.backward();
-    params.slots().map(|slot| leaves.get(slot).grad_remove(&mut gradients)).collect()
+/// `sums += weight * values`.
+fn add(sums: &mut Values, values: &Values, weight: f64) {
+    if sums.is_empty() {
+        let zeros = |terms: &Vec<(&'static str, f64)>| terms.iter().map(|(name, _)| (*name, 0.0)).collect();
+        *sums = values.iter().map(zeros).collect();
+    }
+    for ((_, sum), (_, value)) in sums.iter_mut().flatten().zip(values.iter().flatten()) {
+        *sum += weight * value;
+    }
+}
+
+/// Each term's mean over the subnets that have it.
+fn means(values: &Values) -> Vec<(&'static str, f64)> {
+    let mut sums: Vec<(&'static str, f64, u32)> = Vec::new();
+    for (name, value) in values.iter().flatten() {
+        match sums.iter_mut().find(|(known, ..)| known == name) {
+            Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
+            None => sums.push((name, *value, 1)),
+        }
+    }
+    sums.into_iter().map(|(name, sum, count)| (name, sum / f64::from(count))).collect()
 }
