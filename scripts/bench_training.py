@@ -6,7 +6,8 @@
 
 The script starts the bench `supernet_step` as a worker, takes its first weights, batch, masks and subnets, and lets
 every program step in turn, another one first in each round: masktas in f32 and, where the processor has it, bf16;
-PyTorch eager and compiled, in f32 and under bf16 autocast. It stops if losses differ: then it would not be the same
+PyTorch eager and compiled, in f32 and under bf16 autocast. PyTorch is given the whole batch at once, masktas takes it
+in micro-batches as it always does. It stops if losses differ: then it would not be the same
 model. Each program is a process of its own, so that its peak memory is its own.
 
 Then it measures what a second core is worth (two processes that only multiply matrices), and what reading a subnet out
@@ -29,9 +30,11 @@ import time
 
 EPSILON = 1e-6
 BUILD = ["cargo", "bench", "--workspace", "--bench", "supernet_step"]
-# How far loss terms may be apart, by precision.
-SAME = {"f32": 1e-3, "bf16": 5e-2}
+# How far loss terms may be apart, by precision. Under bf16 the smallest one, of relations that nearly agree, moves most.
+SAME = {"f32": 1e-3, "bf16": 0.15}
 MODES = ["eager", "eager-bf16", "compiled", "compiled-bf16"]
+# Compiling takes minutes for each shape and number of threads.
+DEFAULT = ["eager", "eager-bf16", "compiled"]
 
 if "--torch" in sys.argv:
     import torch
@@ -141,13 +144,16 @@ class Step:
             {"params": decayed, "weight_decay": recipe["supernet"]["weight_decay"]},
             {"params": others, "weight_decay": 0.0},
         ]
-        self.optimizer = torch.optim.AdamW(groups, lr=about["rate"], betas=recipe["supernet"]["betas"], eps=1e-8)
+        self.optimizer = torch.optim.AdamW(groups, lr=about["rate"], betas=recipe["supernet"]["betas"], eps=1e-8, fused=True)
         self.weights = dict(recipe["objective"], in_place=recipe["supernet"]["in_place"])
         self.means = {}
         self.done = 0
         self.bf16 = mode.endswith("bf16")
         if mode.startswith("compiled"):
-            self.terms, self.taught = torch.compile(self.terms), torch.compile(self.taught)
+            # Every subnet is a shape of its own, not a sign that shapes change.
+            torch._dynamo.config.recompile_limit = 64
+            compiled = lambda work: torch.compile(work, dynamic=False)
+            self.terms, self.taught = compiled(self.terms), compiled(self.taught)
 
     def note(self, values):
         """Means of the terms over the first steps."""
@@ -232,9 +238,9 @@ class Step:
         return [(name, value.item()) for name, value in found]
 
     def timed(self):
-        wall, cpu = time.perf_counter(), time.process_time()
+        wall = time.perf_counter()
         terms = self.run()
-        return {"wall": time.perf_counter() - wall, "cpu": time.process_time() - cpu, "terms": terms}
+        return {"wall": time.perf_counter() - wall, "terms": terms}
 
 
 def torch_worker(arguments):
@@ -301,7 +307,7 @@ def check(ours, worker, step):
     same = SAME["bf16" if "bf16" in worker.name else "f32"]
     for name, value in ours["terms"].items():
         other = step["terms"][name]
-        if abs(other - value) > same * abs(value):
+        if not abs(other - value) <= same * abs(value):
             sys.exit(f"{name} is {value} in masktas and {other} in {worker.name}")
 
 
@@ -330,12 +336,20 @@ def compare(arguments, program, space, batch, threads, bf16):
         with open(about, "w") as file:
             json.dump(ours[0].about, file)
         torch_command = [sys.executable, os.path.abspath(__file__), "--start", start, "--about", about]
-        environment = {"OMP_NUM_THREADS": str(threads)}
+        # Freed memory stays with the process, as it does in masktas.
+        environment = {
+            "OMP_NUM_THREADS": str(threads),
+            "MALLOC_MMAP_THRESHOLD_": str(1 << 30),
+            "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
+        }
         theirs = [
             Worker(f"PyTorch {mode}", torch_command + ["--threads", str(threads), "--torch", mode], environment)
             for mode in arguments.modes
+            if not mode.startswith("compiled") or threads == max(arguments.threads)
         ]
         workers = ours + theirs
+        for one in workers:
+            one.at_rest = one.peak_mib()
         for _ in range(arguments.warmups):
             steps = [worker.ask("1") for worker in workers]
             for one, step in zip(workers, steps):
@@ -358,8 +372,8 @@ def compare(arguments, program, space, batch, threads, bf16):
         )
         base = next((worker for worker in theirs if worker.name == "PyTorch eager"), None)
         fastest = min(theirs, key=lambda worker: spread(worker.times)[0], default=None)
-        print("| program | s a step, median and MAD | images/s | over PyTorch eager | over its fastest | f32 floor | peak MiB |")
-        print("| --- | --- | --- | --- | --- | --- | --- |")
+        print("| program | s a step, median and MAD | images/s | over PyTorch eager | over its fastest here | f32 floor | peak MiB | at rest |")
+        print("| --- | --- | --- | --- | --- | --- | --- | --- |")
         rows = {}
         for worker in workers:
             middle, deviation = spread(worker.times)
@@ -369,7 +383,7 @@ def compare(arguments, program, space, batch, threads, bf16):
             rows[worker.name] = {"times": worker.times, "peak_mib": worker.peak_mib(), "floor": floor}
             print(
                 f"| {worker.name} | {middle:.3f} ± {deviation:.3f} | {batch / middle:.1f} | {ratio(base)} | {ratio(fastest)} |"
-                f" {100 * floor / middle:.0f} % | {worker.peak_mib():.0f} |",
+                f" {100 * floor / middle:.0f} % | {worker.peak_mib():.0f} | {worker.at_rest:.0f} |",
                 flush=True,
             )
         for worker in workers:
@@ -379,10 +393,13 @@ def compare(arguments, program, space, batch, threads, bf16):
 
 def second_core(arguments, program, found):
     """What a second core is worth: to products alone in two processes, to masktas, to PyTorch."""
-    alone = rate(program, "f32", 5)[0]["mean"]
-    both = sum(one["mean"] for one in rate(program, "f32", 5, 2))
+    gains = []
+    for _ in range(5):
+        alone = rate(program, "f32", 2)[0]["mean"]
+        gains.append(sum(one["mean"] for one in rate(program, "f32", 2, 2)) / alone)
+    both, deviation = spread(gains)
     print("\n## The second core\n")
-    print(f"Two processes that only multiply matrices: {both / alone:.2f} times one.\n")
+    print(f"Two processes that only multiply matrices: {both:.2f} ± {deviation:.2f} times one (5 pairs).\n")
     print("| space | batch | masktas | of the two processes' gain | PyTorch eager |")
     print("| --- | --- | --- | --- | --- |")
     for (space, batch, threads), rows in found.items():
@@ -391,7 +408,7 @@ def second_core(arguments, program, found):
         one = found[(space, batch, 1)]
         gain = {name: spread(one[name]["times"])[0] / spread(rows[name]["times"])[0] for name in rows}
         print(
-            f"| {space} | {batch} | {gain['masktas']:.2f} | {gain['masktas'] / (both / alone):.2f} |"
+            f"| {space} | {batch} | {gain['masktas']:.2f} | {gain['masktas'] / both:.2f} |"
             f" {gain.get('PyTorch eager', float('nan')):.2f} |"
         )
 
@@ -434,7 +451,9 @@ def main():
     parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--spaces", nargs="+", default=["vit-micro", "vit-tiny"])
-    parser.add_argument("--modes", nargs="*", choices=MODES, default=MODES, help="of PyTorch")
+    parser.add_argument(
+        "--modes", nargs="*", choices=MODES, default=DEFAULT, help="of PyTorch; compiled ones run with the most threads only"
+    )
     parser.add_argument("--program", help="the built bench, instead of building it with cargo")
     parser.add_argument("--json", metavar="FILE", help="keep every round's times")
     for hidden in ["--torch", "--start", "--about"]:

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Installs what the build and the demo need beside Rust, git and make; says nothing where it is all there.
 # `setup.sh npm` asks for npm as well, which only `make cifar10` needs, and `setup.sh venv` for Python's venv module,
-# which only `make checker` needs.
+# which only the Python environments of `make checker` and `make bench-training` need.
 # With apt it installs, through sudo where it has to; elsewhere it names what is missing and stops.
 set -euo pipefail
 

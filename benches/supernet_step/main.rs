@@ -6,6 +6,7 @@
 //! | --- | --- |
 //! | `--worker LANES` | prints one line of JSON that says what it trains, then reads numbers of steps, one a line, and answers each with the time they took and the loss terms of the last one |
 //! | `--space NAME --batch N --precision f32\|bf16` | what the worker trains; `vit-micro`, 64, f32 unless said |
+//! | `--micro-batch N` | images a lane takes at a time; 0, unless said: as many as the device likes |
 //! | `--subnet slice\|own` | the worker trains one random subnet alone, as a slice of the supernet or as a net of its own |
 //! | `--start FILE` | the worker writes its first weights, images and masks to FILE |
 //! | `--products f32\|bf16 SECONDS` | prints the rate of matrix products of the step's sizes on one thread |
@@ -59,6 +60,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         batch: value("--batch").map_or(Ok(64), str::parse)?,
         precision: Precision::by_name(value("--precision").unwrap_or("f32"))?,
         lanes: lanes.parse()?,
+        micro_batch: value("--micro-batch").map_or(Ok(0), str::parse)?,
         subnets,
     };
     worker(&settings, value("--start").map(Path::new))

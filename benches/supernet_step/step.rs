@@ -44,6 +44,8 @@ pub struct Settings {
     pub precision: Precision,
     /// Lanes.
     pub lanes: usize,
+    /// Images a lane takes at a time; 0: as many as the device likes.
+    pub micro_batch: usize,
     /// Whom it trains.
     pub subnets: Subnets,
 }
@@ -51,7 +53,7 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         let (precision, subnets) = (Precision::F32, Subnets::Sandwich);
-        Self { space: "vit-micro".to_owned(), batch: 64, precision, lanes: 1, subnets }
+        Self { space: "vit-micro".to_owned(), batch: 64, precision, lanes: 1, micro_batch: 0, subnets }
     }
 }
 
@@ -109,7 +111,8 @@ impl Step {
             Box::new(Solo),
             Arc::new(Lanes::new(settings.lanes)?),
         )
-        .with_precision(settings.precision);
+        .with_precision(settings.precision)
+        .with_micro_batch(settings.micro_batch);
         Ok(Self { trainer, pixels, masks, subnets, teacher, recipe, network })
     }
 

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use crate::collective::Solo;
 use crate::error::{Error, Result};
 use crate::images::{self, Augment, Batches, Images, LabelSet};
+use crate::ops;
 use crate::progress::Progress;
 use crate::rand::{Draw, stream};
 use crate::recipe;
@@ -29,7 +30,7 @@ use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Precision, Schedule};
 const BETAS: [f64; 2] = [0.9, 0.999];
 /// Images per forward pass when nothing is learnt.
 const EVAL_BATCH: usize = 250;
-/// Most images a lane looks at in one go while it learns.
+/// Most images a lane looks at in one go while it learns, on the CPU: their activations stay in the cache.
 const MICRO_BATCH: usize = 16;
 /// What its checkpoints call the loss.
 const OBJECTIVE: &str = "classification";
@@ -99,16 +100,18 @@ impl Tuning<'_> {
         for label in &self.labels.of {
             labels.update(label.map_or(0_u64, |label| u64::from(label) + 1).to_le_bytes());
         }
-        let belongs = serde_json::json!({
+        let mut belongs = serde_json::json!({
             "settings": self.settings,
             "augment": self.augment,
-            "precision": self.precision.name(),
             "start": self.start,
             "classes": self.labels.classes.len(),
             "seed": self.seed,
             "images": images::hex(&self.images.source_sha()),
             "labels": images::hex(&labels.finalize()),
         });
+        if self.precision != Precision::F32 {
+            belongs["precision"] = self.precision.name().into();
+        }
         belongs.to_string()
     }
 
@@ -257,7 +260,8 @@ impl Tuning<'_> {
             })
             .collect();
         // Micro-batches, dealt to the lanes in blocks.
-        let parts = count.div_ceil(MICRO_BATCH).next_multiple_of(gradients.len());
+        let largest = if ops::serves(network.params.device()) { MICRO_BATCH } else { count };
+        let parts = count.div_ceil(largest).next_multiple_of(gradients.len());
         let bound = |part: usize| part * count / parts;
         let each = parts / gradients.len();
         let device = network.params.device();

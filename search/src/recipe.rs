@@ -19,6 +19,7 @@ pub use sections::{
 
 use crate::error::{At, Error, Result};
 use crate::keys;
+use crate::ops::Precision;
 use crate::suggest::hint;
 
 /// Everything a search is told. Stored in the run as it took effect.
@@ -318,13 +319,7 @@ impl Recipe {
         weight("supernet.clip", self.supernet.clip)?;
         weight("supernet.in_place", self.supernet.in_place)?;
         positive("supernet.checkpoint_steps", self.supernet.checkpoint_steps)?;
-        if !PRECISIONS.contains(&self.precision.as_str()) {
-            return Err(Error::UnknownName {
-                what: "precision",
-                name: self.precision.clone(),
-                hint: crate::suggest::hint(&self.precision, PRECISIONS.iter().copied()),
-            });
-        }
+        Precision::named(&self.precision)?;
         let terms = [
             ("objective.pixel", self.objective.pixel),
             ("objective.feature", self.objective.feature),
@@ -362,9 +357,6 @@ impl Recipe {
         check_that("finetune.label_smoothing", smoothing, (0.0..1.0).contains(&smoothing), "in [0, 1)")
     }
 }
-
-/// Precisions of training. Whether this machine has one is asked when training begins.
-const PRECISIONS: &[&str] = &["f32", "bf16"];
 
 /// What runs of versions that knew no other trained in.
 fn full_precision() -> String {

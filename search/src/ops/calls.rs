@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use burn::backend::flex::FlexTensor;
 use burn::tensor::Tensor;
 use masktas_export::arch::NORM_EPSILON;
 
@@ -205,13 +206,12 @@ pub(crate) fn embed(
     let [images, count, pixels] = patches.dims();
     let patches = flex(patches);
     apply(anchor, move |_, learn| {
-        let values = |patches: &Option<_>| -> Vec<f32> { elements(patches).to_vec() };
         let table = Positions { table: host.values(positions), stride: host.stride(positions), width };
         let parts = host.linear(linear, pixels, width);
         let seen = places.as_deref().map(Vec::as_slice);
         let out = places::embed(elements(&patches), count, parts, host.values(token), table, seen);
         let pull = learn.then(|| -> Pull {
-            let (host, patches) = (host.clone(), values(&patches));
+            let (host, patches) = (host.clone(), patches.clone());
             Box::new(move |gradient| {
                 let table =
                     Positions { table: host.values(positions), stride: host.stride(positions), width };
@@ -221,7 +221,15 @@ pub(crate) fn embed(
                     |[weight, bias, token, positions]| {
                         let mut of = places::Gradients { linear: of_linear(weight, bias), token, positions };
                         let seen = places.as_deref().map(Vec::as_slice);
-                        places::embed_backward(&gradient, &patches, count, parts, table, seen, &mut of);
+                        places::embed_backward(
+                            &gradient,
+                            elements(&patches),
+                            count,
+                            parts,
+                            table,
+                            seen,
+                            &mut of,
+                        );
                         vec![0.0]
                     },
                 )
@@ -231,8 +239,16 @@ pub(crate) fn embed(
     })
 }
 
-fn elements(tensor: &Option<burn::backend::flex::FlexTensor>) -> &[f32] {
-    tensor.as_ref().and_then(|tensor| tensor.as_slice::<f32>()).unwrap_or(&[])
+fn elements(tensor: &Option<FlexTensor>) -> &[f32] {
+    match tensor.as_ref().and_then(|tensor| tensor.as_slice::<f32>()) {
+        Some(elements) => elements,
+        None => unreachable!("a float tensor of the CPU, beside another one"),
+    }
+}
+
+/// As burn's own operations do, refuses tensors that do not belong together.
+fn same(a: [usize; 3], b: [usize; 3], what: &str) {
+    assert_eq!(a, b, "shapes of {what} differ");
 }
 
 /// What [`join`] needs beside the tokens: the decoder's first layer, mask token and positions, and the places of the
@@ -292,6 +308,7 @@ fn scalar(value: f32, slope: Vec<f32>, learn: bool) -> Answer {
 
 /// Mean squared error.
 pub(crate) fn pixel(guess: Tensor<3>, target: &Tensor<3>) -> Tensor<1> {
+    same(guess.dims(), target.dims(), "guess and target");
     let target = flex(target);
     apply(guess, move |guess, learn| {
         let (value, slope) = loss::mean_square(guess, elements(&target));
@@ -301,6 +318,7 @@ pub(crate) fn pixel(guess: Tensor<3>, target: &Tensor<3>) -> Tensor<1> {
 
 /// Mean smooth L1 distance from the teacher's features, whitened token by token.
 pub(crate) fn smooth_l1(student: Tensor<3>, teacher: &Tensor<3>, epsilon: f32) -> Tensor<1> {
+    same(student.dims(), teacher.dims(), "student's and teacher's features");
     let width = student.dims()[2];
     let teacher = flex(teacher);
     apply(student, move |student, learn| {
@@ -312,6 +330,8 @@ pub(crate) fn smooth_l1(student: Tensor<3>, teacher: &Tensor<3>, epsilon: f32) -
 /// Divergence of token relations, mean over tokens and images.
 pub(crate) fn relation(student: Tensor<3>, teacher: &Tensor<3>, tau: f32, epsilon: f32) -> Tensor<1> {
     let [images, tokens, _] = student.dims();
+    let [other_images, other_tokens, _] = teacher.dims();
+    same([images, tokens, 0], [other_images, other_tokens, 0], "student's and teacher's tokens");
     let teacher = flex(teacher);
     apply(student, move |student, learn| {
         let divergence = loss::relation(student, elements(&teacher), images, tokens, tau, epsilon);
@@ -326,8 +346,10 @@ pub(crate) fn relation(student: Tensor<3>, teacher: &Tensor<3>, tau: f32, epsilo
 /// As [`relation`], image by image and without gradient: `[images]`.
 pub(crate) fn relation_each(student: Tensor<3>, teacher: &Tensor<3>, tau: f32, epsilon: f32) -> Tensor<1> {
     let [images, tokens, _] = student.dims();
+    let [other_images, other_tokens, _] = teacher.dims();
+    same([images, tokens, 0], [other_images, other_tokens, 0], "student's and teacher's tokens");
     let teacher = flex(teacher);
-    apply(student, move |student, _| {
+    apply(student.inner(), move |student, _| {
         let divergence = loss::relation(student, elements(&teacher), images, tokens, tau, epsilon);
         Answer { values: divergence.each, dims: vec![images], pull: None }
     })

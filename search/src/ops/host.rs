@@ -41,11 +41,16 @@ impl Host {
     /// `None` when the weights are elsewhere. With `sums`, gradients are added there.
     pub(crate) fn new(tensors: &[Tensor<2>], sums: Option<Sums>, precision: Precision) -> Option<Self> {
         let values = tensors.iter().map(flex).collect::<Option<Vec<_>>>()?;
-        Some(Self { values, sums, precision })
+        values.iter().all(|value| value.as_slice::<f32>().is_some()).then_some(Self {
+            values,
+            sums,
+            precision,
+        })
     }
 
     /// Elements of a weight, row-major.
     pub(crate) fn values(&self, slot: Slot) -> &[f32] {
+        // They are floats side by side: `new` has looked.
         self.values[slot.0].as_slice::<f32>().unwrap_or(&[])
     }
 
@@ -71,13 +76,17 @@ impl Host {
         Norm { gain: &self.values(norm.gain)[..width], bias: &self.values(norm.bias)[..width] }
     }
 
-    /// Calls `work` with the sums of the gradients of `slots`. Without sums nothing is learnt and nothing is called.
+    /// Calls `work` with the sums of the gradients of `slots`, which are different ones. Where nothing is learnt, what
+    /// is added is forgotten.
     pub(crate) fn learn<const N: usize>(
         &self,
         slots: [Slot; N],
         work: impl FnOnce([&mut Vec<f32>; N]) -> Vec<f32>,
     ) -> Vec<f32> {
-        let Some(sums) = &self.sums else { return Vec::new() };
+        let Some(sums) = &self.sums else {
+            let mut forgotten = slots.map(|slot| vec![0.0; self.values(slot).len()]);
+            return work(forgotten.each_mut());
+        };
         let mut all = sums.lock();
         match all.get_disjoint_mut(slots.map(|slot| slot.0)) {
             Ok(sums) => work(sums),

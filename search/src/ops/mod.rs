@@ -14,12 +14,14 @@
 //! | `loss.rs` | the terms of the loss |
 //! | `optimizer.rs` | AdamW |
 //! | `linear.rs`, `norm.rs`, `gelu.rs` | their parts |
-//! | `product.rs`, `tile.rs`, `vector.rs` | matrix products and vector loops |
+//! | `product.rs`, `bf16.rs`, `vector.rs` | matrix products and vector loops |
 //! | `node.rs`, `host.rs` | how all of that is tied to burn's graph and tensors |
 //!
 //! Everything runs on one thread: a batch is dealt to lanes, one a core (`train::Lanes`).
 
 mod attention;
+#[cfg(target_arch = "x86_64")]
+mod bf16;
 mod calls;
 mod feed_forward;
 mod gelu;
@@ -33,8 +35,6 @@ mod places;
 mod product;
 mod residual;
 mod tail;
-#[cfg(target_arch = "x86_64")]
-mod tile;
 mod vector;
 
 pub(crate) use calls::{
@@ -50,9 +50,13 @@ use burn::tensor::Device;
 /// Whether the operations here serve tensors on this device. With `MASKTAS_PLAIN=1` in the environment none does: for
 /// comparing them with the plain composition over a whole training.
 pub(crate) fn serves(device: &Device) -> bool {
+    !plain() && device.clone().inner() == Device::flex()
+}
+
+/// Whether the environment asks for burn's own operations. A run notes it, as results differ by rounding.
+pub(crate) fn plain() -> bool {
     static PLAIN: OnceLock<bool> = OnceLock::new();
-    let plain = *PLAIN.get_or_init(|| std::env::var_os("MASKTAS_PLAIN").is_some_and(|value| value == "1"));
-    !plain && device.clone().inner() == Device::flex()
+    *PLAIN.get_or_init(|| std::env::var_os("MASKTAS_PLAIN").is_some_and(|value| value == "1"))
 }
 
 #[cfg(test)]

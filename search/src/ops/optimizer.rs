@@ -5,8 +5,9 @@ use super::vector::{dot, vectorised};
 /// The numbers of one step.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rates {
-    /// Decay rates of the first and second moment.
+    /// Decay rates of the first and second moment, and what each leaves to the gradient.
     pub(crate) betas: [f32; 2],
+    pub(crate) rest: [f32; 2],
     /// What the gradient is multiplied by, so that its norm is at most the limit.
     pub(crate) clip: f32,
     /// Learning rate over the first moment's bias correction.
@@ -21,13 +22,13 @@ pub(crate) struct Rates {
 
 #[inline(always)]
 fn update_body(value: &mut [f32], first: &mut [f32], second: &mut [f32], gradient: &mut [f32], rates: Rates) {
-    let [b1, b2] = rates.betas;
+    let ([b1, b2], [r1, r2]) = (rates.betas, rates.rest);
     let rows = value.iter_mut().zip(first).zip(second).zip(gradient);
     for (((value, first), second), gradient) in rows {
         let g = *gradient * rates.clip;
         *gradient = 0.0;
-        *first = b1 * *first + (1.0 - b1) * g;
-        *second = b2 * *second + (1.0 - b2) * (g * g);
+        *first = b1 * *first + r1 * g;
+        *second = b2 * *second + r2 * (g * g);
         let update = *first / ((*second * rates.second).sqrt() + rates.epsilon);
         *value = *value * rates.keep - update * rates.rate;
     }

@@ -1,8 +1,8 @@
 //! Matrix products on strided views, on one thread.
 //!
-//! Where there is AVX-512 our own tiles do them (`tile.rs`): they read super weights and transposes where they lie, start
-//! from a bias, and know bf16. Elsewhere the `gemm` crate does.
+//! The `gemm` crate does those in f32; pairs of bf16, which it does not know, are ours (`bf16.rs`).
 
+#[cfg(target_arch = "x86_64")]
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
@@ -22,22 +22,35 @@ impl Precision {
     /// The precision called `name`, if this processor has it.
     ///
     /// # Errors
-    /// [`Error::Invalid`] for a stranger, [`Error::NotSupported`] when the processor has no bf16 products.
+    /// [`Error::UnknownName`] for a stranger, [`Error::NotSupported`] when the processor has no bf16 products.
     pub fn by_name(name: &str) -> Result<Self> {
-        match name {
-            "f32" => Ok(Self::F32),
-            "bf16" if bf16_available() => Ok(Self::Bf16),
-            "bf16" => Err(Error::NotSupported {
+        let lacking = |reason: &str| {
+            Err(Error::NotSupported {
                 thing: "precision = \"bf16\"".to_owned(),
-                reason: "this processor has no AVX512-BF16".to_owned(),
+                reason: reason.to_owned(),
                 next: "set precision to f32".to_owned(),
-            }),
-            name => Err(Error::Invalid {
-                thing: "precision".to_owned(),
-                problem: format!("\"{name}\" is neither f32 nor bf16"),
-                next: "set precision to f32 or bf16".to_owned(),
-            }),
+            })
+        };
+        match Self::named(name)? {
+            Self::Bf16 if super::plain() => {
+                lacking("MASKTAS_PLAIN computes by burn's operations, which have none")
+            }
+            Self::Bf16 if !bf16_available() => lacking("this processor has no AVX512-BF16"),
+            precision => Ok(precision),
         }
+    }
+
+    /// The precision called `name`, whether or not this processor has it.
+    ///
+    /// # Errors
+    /// [`Error::UnknownName`] for a stranger.
+    pub(crate) fn named(name: &str) -> Result<Self> {
+        let all = [Self::F32, Self::Bf16];
+        all.into_iter().find(|precision| precision.name() == name).ok_or_else(|| Error::UnknownName {
+            what: "precision",
+            name: name.to_owned(),
+            hint: crate::suggest::hint(name, all.map(Self::name)),
+        })
     }
 
     /// The name [`Precision::by_name`] knows it by.
@@ -53,7 +66,7 @@ impl Precision {
 pub fn bf16_available() -> bool {
     #[cfg(target_arch = "x86_64")]
     {
-        super::tile::bf16_available()
+        super::bf16::available()
     }
     #[cfg(not(target_arch = "x86_64"))]
     {
@@ -144,7 +157,7 @@ pub(crate) fn product(
 pub(crate) fn fresh(a: View<'_>, b: View<'_>, onto: Onto<'_>, precision: Precision) -> Vec<f32> {
     let (m, n) = (a.rows, b.columns);
     let mut out: Vec<f32> = Vec::with_capacity(m * n);
-    debug_assert!(!matches!(onto, Onto::There), "there is nothing there");
+    assert!(!matches!(onto, Onto::There), "there is nothing there");
     // SAFETY: there is room for every element, and `write` reads none of it and writes all of it.
     unsafe {
         write(out.as_mut_ptr(), n, a, b, 1.0, onto, precision);
@@ -153,16 +166,10 @@ pub(crate) fn fresh(a: View<'_>, b: View<'_>, onto: Onto<'_>, precision: Precisi
     out
 }
 
-/// Memory that products pack into, kept by each thread.
-#[derive(Default)]
-struct Scratch {
-    panel: Vec<f32>,
-    #[cfg(target_arch = "x86_64")]
-    pairs: [Vec<u32>; 2],
-}
-
+#[cfg(target_arch = "x86_64")]
 thread_local! {
-    static SCRATCH: RefCell<Scratch> = RefCell::default();
+    /// What both inputs of a bf16 product are packed into.
+    static PAIRS: RefCell<[Vec<u32>; 2]> = RefCell::default();
 }
 
 /// # Safety
@@ -185,38 +192,29 @@ unsafe fn write(
         return;
     }
     #[cfg(target_arch = "x86_64")]
-    {
-        use super::tile::{self, Source, Target};
-        if tile::available() {
-            let source = |view: View<'_>| Source {
-                data: view.data.as_ptr(),
-                row: view.strides[0] as isize,
-                column: view.strides[1] as isize,
-            };
-            let onto = match onto {
-                Onto::Nothing => tile::Onto::Nothing,
-                Onto::There => tile::Onto::Target,
-                Onto::Row(row) => tile::Onto::Row(row.as_ptr()),
-            };
-            let target = Target { data: out, stride, factor, onto };
-            SCRATCH.with_borrow_mut(|scratch| {
-                let [left, right] = &mut scratch.pairs;
-                // SAFETY: the processor was asked; views were checked to lie within their slices.
-                unsafe {
-                    match precision {
-                        Precision::F32 => {
-                            tile::product(target, source(a), source(b), [m, n, k], &mut scratch.panel);
-                        }
-                        Precision::Bf16 => {
-                            tile::product_bf16(target, source(a), source(b), [m, n, k], left, right);
-                        }
-                    }
-                }
-            });
-            return;
-        }
+    if precision == Precision::Bf16 && super::bf16::available() {
+        use super::bf16::{self, Source, Target};
+        let source = |view: View<'_>| Source {
+            data: view.data.as_ptr(),
+            row: view.strides[0] as isize,
+            column: view.strides[1] as isize,
+        };
+        let onto = match onto {
+            Onto::Nothing => bf16::Onto::Nothing,
+            Onto::There => bf16::Onto::Target,
+            Onto::Row(row) => bf16::Onto::Row(row.as_ptr()),
+        };
+        let target = Target { data: out, stride, factor, onto };
+        return PAIRS.with_borrow_mut(|[left, right]| {
+            // SAFETY: the processor was asked; views were checked to lie within their slices.
+            unsafe { bf16::product(target, source(a), source(b), [m, n, k], left, right) };
+        });
     }
-    let _ = precision;
+    assert_eq!(
+        precision,
+        Precision::F32,
+        "this processor has no bf16 products; `Precision::by_name` would have said so"
+    );
     if let Onto::Row(bias) = onto {
         for row in 0..m {
             // SAFETY: row and bias have `n` elements.

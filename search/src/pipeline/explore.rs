@@ -14,6 +14,9 @@ use crate::sampler::{self, Budget, Trial};
 use crate::score::{Component, Fusion, Score};
 use crate::space::{Genes, Space};
 
+/// Reference subnets that are scored together: enough for every lane, few enough for a stop to be quick.
+const REFERENCES_AT_ONCE: usize = 8;
+
 /// Scores references, then searches until the recipe's evaluations are used or the space is.
 pub(crate) fn explore(
     run: &mut Run,
@@ -94,13 +97,16 @@ fn references(
         if progress.stop() {
             return Err(Error::Interrupted);
         }
-        let mut rng = stream(recipe.seed, "score/references", references.len() as u64);
-        let genes = space.sample(&mut rng);
-        let components = rate(score, &genes)?;
-        let index = references.len();
-        let reference = ReferenceRecord { index, id: space.id(&genes), genes, components };
-        run.commit_reference(&reference)?;
-        references.push(reference);
+        let first = references.len();
+        let group = first..count.min(first + REFERENCES_AT_ONCE);
+        let member = |i: usize| space.sample(&mut stream(recipe.seed, "score/references", i as u64));
+        let genes: Vec<Genes> = group.map(member).collect();
+        for (components, genes) in score.rate(&genes)?.into_iter().zip(genes) {
+            let reference =
+                ReferenceRecord { index: references.len(), id: space.id(&genes), genes, components };
+            run.commit_reference(&reference)?;
+            references.push(reference);
+        }
         progress.advance(references.len() as u64, "");
     }
     progress.end(&format!("{count} reference subnets scored"));

@@ -22,7 +22,7 @@ pub use finish::Finalist;
 pub(crate) use finish::stored as finalists;
 pub(crate) use latency::profiled;
 pub use latency::{LatencyReport, document as latency_document, protocol as latency_protocol};
-pub use parts::{Profiled, profile, teacher};
+pub use parts::{Profiled, profile, rater, teacher};
 use pick::Deployment;
 pub use pick::{
     Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,
@@ -76,7 +76,6 @@ pub(crate) struct Workshop {
     pub images: Images,
     pub lanes: Arc<Lanes>,
     pub device: Device,
-    pub precision: Precision,
     pub engines: EngineOptions,
 }
 
@@ -128,13 +127,20 @@ impl Workshop {
         let recipe = run.manifest().recipe.clone();
         keep_pages();
         let device = device(&recipe.device)?;
-        let precision = precision(&recipe)?;
         // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
         let lanes = if recipe.device == "flex" { Lanes::new(recipe.threads)?.count() } else { 1 };
         let lanes = run.commit_doc("lanes", &lanes)?;
         let space = run.manifest().vit_space()?;
         let images = open_images(run, &recipe, &space, progress)?;
-        Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, precision, engines })
+        Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, engines })
+    }
+
+    /// What training computes products in.
+    ///
+    /// # Errors
+    /// When this machine has no such products: what does not train does not ask.
+    pub(crate) fn precision(&self) -> Result<Precision> {
+        precision(&self.recipe)
     }
 
     /// The random views the recipe asks for.

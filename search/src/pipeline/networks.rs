@@ -123,7 +123,7 @@ fn pretrain(run: &mut Run, shop: &Workshop, arch: &VitArch, progress: &mut dyn P
     let config =
         AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: shop.recipe.supernet.clip };
     let mut trainer = Trainer::new(network, config, objective, None, Box::new(Solo), shop.lanes.clone())
-        .with_precision(shop.precision)
+        .with_precision(shop.precision()?)
         .with_micro_batch(shop.recipe.supernet.micro_batch);
     let course = Course {
         purpose: "teacher",
@@ -170,7 +170,7 @@ pub(crate) fn supernet(
     let config =
         AdamWConfig { betas: settings.betas, weight_decay: settings.weight_decay, clip: settings.clip };
     let mut trainer = Trainer::new(network, config, loss, Some(teacher), Box::new(Solo), shop.lanes.clone())
-        .with_precision(shop.precision)
+        .with_precision(shop.precision()?)
         .with_micro_batch(shop.recipe.supernet.micro_batch);
     let course = Course {
         purpose: "supernet",

@@ -1,10 +1,10 @@
 //! Single chapters, for those who want only one: a profile, or a teacher. Each is a run that
 //! [`search`](super::search) can go on with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use masktas_devices::device::device;
-use masktas_devices::engine::engine;
+use masktas_devices::engine::{EngineOptions, engine};
 use serde::{Deserialize, Serialize};
 
 use super::latency::{self, LatencyReport};
@@ -13,7 +13,9 @@ use crate::budget::{Interval, Limit, SearchBudget};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::progress::Progress;
-use crate::run::{Manifest, Run, document, machine};
+use crate::recipe::{self, Recipe};
+use crate::run::{Manifest, Phase, Run, document, machine};
+use crate::score::{self, Score};
 use crate::space::VitSpace;
 
 /// What timing a space on a target found.
@@ -49,6 +51,7 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     recipe.built()?;
     // Whatever can be refused without the images, before the run takes its folder.
     super::device(&recipe.device)?;
+    super::precision(recipe)?;
     for name in &recipe.latency.engines {
         engine(name, &setup.engines)?;
     }
@@ -96,4 +99,37 @@ pub fn teacher(setup: &Setup, progress: &mut dyn Progress) -> Result<PathBuf> {
     let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
     networks::teacher(&mut run, &shop, progress)?;
     Ok(networks::teacher_file(&run))
+}
+
+/// The score of a run's trained supernet on a list of its own: `list` says how many images and masks. For asking how
+/// well a short list stands for a long one.
+///
+/// # Errors
+/// [`Error::NotARun`] when the supernet of the run is not trained; what the score meets on the images.
+pub fn rater(
+    folder: &Path,
+    list: &recipe::Score,
+    progress: &mut dyn Progress,
+) -> Result<(Box<dyn Score>, VitSpace)> {
+    let mut run = Run::open(folder)?;
+    if !run.is_done(Phase::Supernet)? {
+        return Err(Error::NotARun {
+            path: folder.to_path_buf(),
+            problem: "its supernet is not trained".into(),
+            next: "go on with it by --resume".into(),
+        });
+    }
+    let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
+    let teacher = networks::teacher(&mut run, &shop, progress)?;
+    let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;
+    let recipe = Recipe { score: list.clone(), ..shop.recipe.clone() };
+    let score = score::by_name(score::Parts {
+        supernet,
+        teacher: teacher.as_ref(),
+        space: shop.space.clone(),
+        images: &shop.images,
+        recipe: &recipe,
+        lanes: shop.lanes.clone(),
+    })?;
+    Ok((score, shop.space))
 }

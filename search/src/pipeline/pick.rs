@@ -313,7 +313,7 @@ pub fn finetune(
         start: start.name(),
         checkpoint_steps: shop.recipe.supernet.checkpoint_steps,
         lanes: &shop.lanes,
-        precision: shop.precision,
+        precision: shop.precision()?,
     };
     let id = shop.space.id(&genes);
     let kept = training_name(&id, start);

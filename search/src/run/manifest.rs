@@ -131,6 +131,9 @@ pub fn machine() -> BTreeMap<String, String> {
         ("arch".to_owned(), std::env::consts::ARCH.to_owned()),
         ("features".to_owned(), features().join(" ")),
     ]);
+    if crate::ops::plain() {
+        facts.insert("operations".to_owned(), "burn's own (MASKTAS_PLAIN)".to_owned());
+    }
     if let Ok(cores) = std::thread::available_parallelism() {
         facts.insert("cores".to_owned(), cores.to_string());
     }

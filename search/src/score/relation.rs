@@ -7,6 +7,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
+use masktas_export::VitArch;
 
 use super::{Component, Score};
 use crate::error::{Error, Result};
@@ -73,7 +74,9 @@ impl RelationConsistency {
             }
         }
         let device = supernet.params.device().clone();
-        let parts: Vec<&[(usize, u32, Mask)]> = rows.chunks(settings.batch.max(1)).collect();
+        // A row's values do not depend on the rows beside it, so the list is cut as lanes and caches like it.
+        let share = rows.len().div_ceil(lanes.count()).max(1);
+        let parts: Vec<&[(usize, u32, Mask)]> = rows.chunks(settings.batch.clamp(1, share)).collect();
         let list = lanes.map(parts, |rows| {
             let indices: Vec<u32> = rows.iter().map(|(_, index, _)| *index).collect();
             let masks: Vec<Mask> = rows.iter().map(|(.., mask)| mask.clone()).collect();
@@ -93,25 +96,25 @@ impl RelationConsistency {
         Self { reconstruction: false, ..self }
     }
 
-    /// Relation divergence and reconstruction error, row by row of the list.
-    fn rate_one(&self, genes: &Genes) -> Result<Vec<Component>> {
-        let arch = self.space.vit(genes);
-        let read = |entry: &Entry| -> Result<(Vec<f32>, Vec<f32>)> {
-            let encoded = self.supernet.encode(&self.leaves, &arch, &entry.batch.visible, false);
-            let relation = terms::relation_each(encoded.patches(), entry.teacher.clone(), self.tau);
-            if !self.reconstruction {
-                return Ok((to_host(&relation)?, Vec::new()));
-            }
-            let guess = self.supernet.decode(&self.leaves, &encoded, &entry.batch);
-            let [batch, masked, width] = guess.dims();
-            let error = (guess - entry.batch.target.clone()).square();
-            let error = error.reshape([batch, masked * width]).mean_dim(1).reshape([batch]);
-            Ok((to_host(&relation)?, to_host(&error)?))
-        };
-        let rows = self.lanes.map(self.list.iter().collect(), read)?;
+    /// Relation divergence and reconstruction error of each row of one batch of the list.
+    fn read(&self, arch: &VitArch, entry: &Entry) -> Result<(Vec<f32>, Vec<f32>)> {
+        let encoded = self.supernet.encode(&self.leaves, arch, &entry.batch.visible, false);
+        let relation = terms::relation_each(encoded.patches(), entry.teacher.clone(), self.tau);
+        if !self.reconstruction {
+            return Ok((to_host(&relation)?, Vec::new()));
+        }
+        let guess = self.supernet.decode(&self.leaves, &encoded, &entry.batch);
+        let [batch, masked, width] = guess.dims();
+        let error = (guess - entry.batch.target.clone()).square();
+        let error = error.reshape([batch, masked * width]).mean_dim(1).reshape([batch]);
+        Ok((to_host(&relation)?, to_host(&error)?))
+    }
+
+    /// The components of one candidate, from what was read of each batch of the list.
+    fn gather(&self, genes: &Genes, rows: &[(Vec<f32>, Vec<f32>)]) -> Result<Vec<Component>> {
         let mut relation = vec![0.0; self.images];
         let mut reconstruction = vec![0.0; self.images];
-        for (entry, (a, b)) in self.list.iter().zip(&rows) {
+        for (entry, (a, b)) in self.list.iter().zip(rows) {
             for (sums, values) in [(&mut relation, a), (&mut reconstruction, b)] {
                 for (image, value) in entry.image.iter().zip(values) {
                     sums[*image] += f64::from(*value);
@@ -146,7 +149,13 @@ impl Score for RelationConsistency {
     }
 
     fn rate(&mut self, batch: &[Genes]) -> Result<Vec<Vec<Component>>> {
-        batch.iter().map(|genes| self.rate_one(genes)).collect()
+        // All candidates at once: lanes meet when everything is read.
+        let archs: Vec<VitArch> = batch.iter().map(|genes| self.space.vit(genes)).collect();
+        let work: Vec<(&VitArch, &Entry)> =
+            archs.iter().flat_map(|arch| self.list.iter().map(move |entry| (arch, entry))).collect();
+        let rows = self.lanes.map(work, |(arch, entry)| self.read(arch, entry))?;
+        let each = rows.chunks(self.list.len().max(1));
+        batch.iter().zip(each).map(|(genes, rows)| self.gather(genes, rows)).collect()
     }
 }
 

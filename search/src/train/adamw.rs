@@ -166,44 +166,50 @@ fn step_on_host(
     lanes: &Lanes,
     collective: &dyn Collective,
 ) -> Result<()> {
+    let shapes: Vec<Region> = params.slots().map(|slot| params.shape(slot)).collect();
     let mut buffers: Vec<_> =
         gradients.iter().filter_map(|lane| lane.sums.as_ref()).map(|s| s.lock()).collect();
-    let touched = || params_slots(regions);
-    // First the sum over lanes, which the norm is of.
-    let parts: Vec<(Slot, Vec<Vec<f32>>)> = touched()
-        .map(|slot| (slot, buffers.iter_mut().map(|lane| std::mem::take(&mut lane[slot.0])).collect()))
+    // First the sum over lanes, which the norm is of. Lanes are dealt items in turn: the largest ones first.
+    let mut slots: Vec<Slot> =
+        (0..regions.len()).map(Slot).filter(|slot| !regions[slot.0].is_empty()).collect();
+    slots.sort_by_key(|slot| (std::cmp::Reverse(moments[slot.0][0].len()), *slot));
+    let parts = slots
+        .iter()
+        .map(|slot| (*slot, buffers.iter_mut().map(|lane| std::mem::take(&mut lane[slot.0])).collect()))
         .collect();
     let summed = lanes.map(parts, |(slot, mut parts): (Slot, Vec<Vec<f32>>)| {
+        // Below the last row that a subnet reached there is nothing.
+        let rows = regions[slot.0].iter().map(|region| region[0]).max().unwrap_or(0);
+        let used = rows * shapes[slot.0][1];
         if let [sum, others @ ..] = parts.as_mut_slice() {
-            others.iter_mut().for_each(|other| optimizer::add(sum, other));
+            others.iter_mut().for_each(|other| optimizer::add(&mut sum[..used], &mut other[..used]));
         }
-        Ok((slot, parts))
+        Ok((slot, parts, used))
     })?;
-    let mut sums: Vec<Vec<f32>> = Vec::with_capacity(summed.len());
-    for (slot, parts) in summed {
+    let mut sums: Vec<(Slot, Vec<f32>, usize)> = Vec::with_capacity(summed.len());
+    for (slot, parts, used) in summed {
         let mut parts = parts.into_iter();
-        sums.push(parts.next().unwrap_or_default());
+        sums.push((slot, parts.next().unwrap_or_default(), used));
         for (lane, part) in buffers.iter_mut().skip(1).zip(parts) {
             lane[slot.0] = part;
         }
     }
     if collective.size() > 1 {
-        sums.iter_mut().for_each(|sum| collective.all_reduce_mean(sum));
+        // In an order that is the same on every rank.
+        sums.iter_mut().for_each(|(_, sum, _)| collective.all_reduce_mean(sum));
     }
-    let squares = lanes.map(sums.iter().collect(), |sum: &Vec<f32>| {
+    let squares = lanes.map(sums.iter().collect(), |(_, sum, used): &(Slot, Vec<f32>, usize)| {
         let mut total = 0.0;
-        optimizer::squares(sum, &mut total);
+        optimizer::squares(&sum[..*used], &mut total);
         Ok(total)
     })?;
     let clip = numbers.clip(squares.iter().sum());
     let [first, second] = numbers.corrections();
     // Then value and moments, slice by slice.
+    let mut all: Vec<Option<&mut [Vec<f32>; 2]>> = moments.iter_mut().map(Some).collect();
     let mut held = Vec::with_capacity(sums.len());
-    let mut sums = sums.into_iter();
-    for (index, moments) in moments.iter_mut().enumerate() {
-        if !regions[index].is_empty() {
-            let slot = Slot(index);
-            let gradient = sums.next().unwrap_or_default();
+    for (slot, gradient, _) in sums {
+        if let Some(moments) = all[slot.0].take() {
             held.push(Held { slot, value: params.take(slot), moments, gradient });
         }
     }
@@ -212,6 +218,7 @@ fn step_on_host(
         let Held { slot, value, moments: [one, two], mut gradient } = held;
         let rates = optimizer::Rates {
             betas: numbers.config.betas.map(|beta| beta as f32),
+            rest: numbers.config.betas.map(|beta| (1.0 - beta) as f32),
             clip: clip as f32,
             rate: (numbers.learning_rate / first) as f32,
             second: (1.0 / second) as f32,
@@ -241,11 +248,6 @@ fn step_on_host(
         }
     }
     Ok(())
-}
-
-/// Slots with a region.
-fn params_slots(regions: &[Vec<Region>]) -> impl Iterator<Item = Slot> {
-    regions.iter().enumerate().filter(|(_, regions)| !regions.is_empty()).map(|(index, _)| Slot(index))
 }
 
 /// The union of leading rectangles as ranges of rows, each with its number of columns.
@@ -370,6 +372,88 @@ impl Union {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::collective::Solo;
+    use crate::rand::{Draw, stream};
+    use crate::supernet::params::{Init, Layout};
+
+    const SHAPES: [Region; 3] = [[9, 7], [1, 40], [30, 16]];
+
+    fn params() -> Params {
+        let mut layout = Layout::default();
+        for (i, shape) in SHAPES.into_iter().enumerate() {
+            match i {
+                1 => layout.vector(format!("{i}"), shape, Init::Normal(1.0)),
+                _ => layout.weight(format!("{i}"), shape, Init::Normal(1.0)),
+            };
+        }
+        Params::new(layout, 1, &Device::flex())
+    }
+
+    /// Slices that change where they lie against tensor operations, over steps of other slices: the same values and
+    /// moments; what no slice reached keeps every bit; gradients are used up.
+    #[test]
+    fn slices_move_as_tensors_do_and_nothing_else_moves() {
+        let config = AdamWConfig { betas: [0.9, 0.999], weight_decay: 0.05, clip: 1.0 };
+        let (mut here, mut there) = (params(), params());
+        let mut host = AdamW::new(&here, config);
+        let zeros = |shape: Region| Tensor::zeros(shape, there.device());
+        let moments = SHAPES.iter().map(|shape| [0; 2].map(|_| zeros(*shape))).collect();
+        let mut device = AdamW { config, moments: Moments::Device(moments), steps: 0 };
+        let mut lanes_of = [Gradients::new(&here), Gradients::new(&here)];
+        let lanes = Lanes::new(2).unwrap();
+        for step in 0..6 {
+            let mut rng = stream(3, "adamw", step);
+            let mut part = |most: usize| 1 + (rng.unit() * most as f64) as usize % most;
+            // The last parameter is left alone every other step.
+            let slots = if step % 2 == 0 { 3 } else { 2 };
+            let touched: Vec<(Slot, Region)> =
+                (0..slots).flat_map(|i| [0; 3].map(|_| (Slot(i), SHAPES[i].map(&mut part)))).collect();
+            let inside = |slot: usize, at: usize| {
+                let (row, column) = (at / SHAPES[slot][1], at % SHAPES[slot][1]);
+                touched.iter().any(|(of, part)| of.0 == slot && row < part[0] && column < part[1])
+            };
+            let mut rng = stream(4, "adamw", step);
+            let mut tensors: Vec<Option<Tensor<2>>> = vec![None; 3];
+            for slot in 0..slots {
+                let mut sum = vec![0.0f32; SHAPES[slot].iter().product()];
+                for lane in &lanes_of {
+                    let sums = lane.sums.as_ref().unwrap();
+                    for (at, (all, one)) in sum.iter_mut().zip(sums.lock()[slot].iter_mut()).enumerate() {
+                        *one = if inside(slot, at) { rng.normal() as f32 } else { 0.0 };
+                        *all += *one;
+                    }
+                }
+                tensors[slot] = Some(matrix(sum, SHAPES[slot], there.device()));
+            }
+            let before = here.to_host().unwrap();
+            let old: Vec<_> = here.slots().map(|slot| host.moments(slot).unwrap()).collect();
+            host.step(&mut here, &mut lanes_of, &touched, 1e-2, &lanes, &Solo).unwrap();
+            let mut given = [Gradients { sums: None, tensors }];
+            device.step(&mut there, &mut given, &touched, 1e-2, &lanes, &Solo).unwrap();
+            let (after, expected) = (here.to_host().unwrap(), there.to_host().unwrap());
+            for slot in 0..3 {
+                let ([first, second], [want1, want2]) =
+                    (host.moments(Slot(slot)).unwrap(), device.moments(Slot(slot)).unwrap());
+                for at in 0..after[slot].2.len() {
+                    let got = [after[slot].2[at], first[at], second[at]];
+                    let want = [expected[slot].2[at], want1[at], want2[at]];
+                    for (got, want) in got.into_iter().zip(want) {
+                        assert!(
+                            (got - want).abs() < 2e-6,
+                            "step {step}, slot {slot}, {at}: {got}, not {want}"
+                        );
+                    }
+                    if !inside(slot, at) {
+                        let was = [before[slot].2[at], old[slot][0][at], old[slot][1][at]];
+                        assert_eq!(got, was, "step {step}, slot {slot}, {at}: nothing reached it");
+                    }
+                }
+            }
+            let left: f32 =
+                lanes_of.iter().flat_map(|lane| lane.to_host().unwrap()).flatten().flatten().sum();
+            assert_eq!(left, 0.0, "gradients are used up");
+        }
+    }
 
     #[test]
     fn segments_cover_the_union_of_rectangles_once() {

@@ -1,6 +1,8 @@
 //! A whole training run: epochs of masked batches, checkpoints on the way, exact resume.
 
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::thread::ScopedJoinHandle;
 
 use masktas_export::VitArch;
 
@@ -69,37 +71,87 @@ impl Course {
         let arch = trainer.supernet.encoder.arch().clone();
         let mut step = checkpoint::load(trainer, saved)?.unwrap_or(0);
         progress.begin(self.purpose, total, "step");
-        let mut pixels = Vec::new();
+        let source = Source { course: self, images, size, per_epoch, arch: &arch, order: Mutex::new(None) };
         let mut last = Vec::new();
-        let mut order: Option<(u32, Batches)> = None;
-        while step < total {
-            if progress.stop() {
-                checkpoint::save(trainer, step, saved)?;
-                return Err(Error::Interrupted);
-            }
-            let (epoch, number) = ((step / per_epoch) as u32, (step % per_epoch) as usize);
-            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
-                order = Some((epoch, Batches::shuffled(train, size, self.seed, epoch)));
-            }
-            let Some(indices) = order.as_ref().and_then(|(_, batches)| batches.get(number)) else { break };
-            pixels.resize(indices.len() * images.numbers(), 0.0);
-            images.augmented(indices, &self.augment, self.seed, epoch, &mut pixels)?;
-            let mut rng = stream(self.seed, &format!("{}/masks", self.purpose), step);
-            let masks: Vec<Mask> =
-                indices.iter().map(|_| Mask::draw(&mut rng, arch.patches(), self.mask_ratio)).collect();
-            last = trainer.step(&pixels, &masks, &subnets(step), schedule.rate(step))?;
-            step += 1;
-            if step % (total / CURVE_POINTS).max(1) == 0 || step == total {
-                curve((step, &last))?;
-            }
-            if step % self.checkpoint_steps.max(1) as u64 == 0 || step % per_epoch == 0 {
-                checkpoint::save(trainer, step, saved)?;
-            }
-            progress.advance(step, &describe(&last));
-        }
+        std::thread::scope(|scope| {
+            // The images of a step are decoded and cut while the step before it computes.
+            let mut ahead = None;
+            let mut steps = || -> Result<()> {
+                while step < total {
+                    if progress.stop() {
+                        checkpoint::save(trainer, step, saved)?;
+                        return Err(Error::Interrupted);
+                    }
+                    let (pixels, masks) = match ahead.take() {
+                        Some(reader) => joined(reader)?,
+                        None => source.batch(step)?,
+                    };
+                    if step + 1 < total {
+                        let (source, next) = (&source, step + 1);
+                        ahead = Some(scope.spawn(move || source.batch(next)));
+                    }
+                    last = trainer.step(&pixels, &masks, &subnets(step), schedule.rate(step))?;
+                    step += 1;
+                    if step % (total / CURVE_POINTS).max(1) == 0 || step == total {
+                        curve((step, &last))?;
+                    }
+                    if step % self.checkpoint_steps.max(1) as u64 == 0 || step % per_epoch == 0 {
+                        checkpoint::save(trainer, step, saved)?;
+                    }
+                    progress.advance(step, &describe(&last));
+                }
+                Ok(())
+            };
+            let outcome = steps();
+            // Whatever ended the steps is the news, not what became of a batch that nobody waits for.
+            ahead.map(ScopedJoinHandle::join);
+            outcome
+        })?;
         progress.end(&describe(&last));
         Ok(())
     }
+}
+
+/// Where a course's batches come from.
+struct Source<'a> {
+    course: &'a Course,
+    images: &'a Images,
+    /// Images per step, and steps per epoch.
+    size: usize,
+    per_epoch: u64,
+    arch: &'a VitArch,
+    /// The order of the epoch that was last asked for.
+    order: Mutex<Option<(u32, Batches)>>,
+}
+
+impl Source<'_> {
+    /// Pixels and masks of a step, which depend on the seed and the step alone.
+    fn batch(&self, step: u64) -> Result<(Vec<f32>, Vec<Mask>)> {
+        let (course, images) = (self.course, self.images);
+        let (epoch, number) = ((step / self.per_epoch) as u32, (step % self.per_epoch) as usize);
+        let indices: Vec<u32> = {
+            let mut order = self.order.lock().unwrap_or_else(PoisonError::into_inner);
+            if order.as_ref().is_none_or(|(of, _)| *of != epoch) {
+                *order =
+                    Some((epoch, Batches::shuffled(&images.split().train, self.size, course.seed, epoch)));
+            }
+            let batch = order.as_ref().and_then(|(_, batches)| batches.get(number));
+            let missing = || Error::Backend(format!("there is no batch {number} in epoch {epoch}"));
+            batch.map(<[u32]>::to_vec).ok_or_else(missing)?
+        };
+        let mut pixels = vec![0.0; indices.len() * images.numbers()];
+        images.augmented(&indices, &course.augment, course.seed, epoch, &mut pixels)?;
+        let mut rng = stream(course.seed, &format!("{}/masks", course.purpose), step);
+        let mut mask = || Mask::draw(&mut rng, self.arch.patches(), course.mask_ratio);
+        let masks = indices.iter().map(|_| mask()).collect();
+        Ok((pixels, masks))
+    }
+}
+
+/// What a reader read.
+fn joined<T>(reader: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
+    let died = || Error::Backend("the thread that reads images died (RUST_BACKTRACE=1 shows where)".into());
+    reader.join().map_err(|_| died())?
 }
 
 fn describe(terms: &[(&'static str, f64)]) -> String {

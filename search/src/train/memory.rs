@@ -2,7 +2,7 @@
 //!
 //! Training frees and allocates the same large tensors every step. glibc gives blocks above a
 //! threshold back to the system at once and page-faults them in again. How much raising the
-//! thresholds gains depends on kernel and model: docs/measurements/benches.md.
+//! thresholds gains depends on kernel and model: docs/training-speed.md.
 
 /// Tells the C library's allocator to keep what is freed. Does nothing where there is no glibc.
 pub fn keep_pages() {

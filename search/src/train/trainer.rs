@@ -1,7 +1,8 @@
 //! One optimiser step of a supernet (or of a single network, which is a supernet with one member).
 //!
 //! A batch is cut into micro-batches, and these are dealt to the lanes. A lane takes one micro-batch at a time through
-//! every subnet, forward and backward, and adds to the gradients it has; lanes meet once, at the optimiser. So memory
+//! every subnet, forward and backward, and adds to the gradients it has; lanes do not wait for each other before the
+//! optimiser. So memory
 //! holds the graph of one subnet on one micro-batch for each lane, whatever the batch.
 
 use std::sync::Arc;
@@ -63,7 +64,7 @@ impl Trainer {
         lanes: Arc<Lanes>,
     ) -> Self {
         let optimizer = AdamW::new(&supernet.params, config);
-        let gradients = (0..lanes.count()).map(|_| Gradients::new(&supernet.params)).collect();
+        let gradients = fresh(&supernet, &lanes);
         let (precision, micro_batch) = (Precision::F32, 0);
         Self { supernet, optimizer, objective, teacher, collective, lanes, gradients, precision, micro_batch }
     }
@@ -147,25 +148,51 @@ impl Trainer {
     /// Takes every part through every subnet, forward and, when it is to `learn`, backward. Returns the terms over
     /// the whole batch, over all ranks.
     fn work(&mut self, hands: &[Vec<Part<'_>>], subnets: &[VitArch], learn: bool) -> Result<Values> {
-        let mut gradients = std::mem::take(&mut self.gradients);
-        let spare = gradients.split_off(hands.len().min(gradients.len()));
-        let this = &*self;
-        let work =
-            |(hand, gradients): (&Vec<Part<'_>>, Gradients)| this.lane(hand, gradients, subnets, learn);
-        let done = self.lanes.map(hands.iter().zip(gradients).collect(), work)?;
-        let mut values: Values = Vec::new();
-        for (gradients, lane) in done {
-            self.gradients.push(gradients);
-            add(&mut values, &lane, 1.0);
+        if hands.iter().all(Vec::is_empty) {
+            return Err(Error::Invalid {
+                thing: "the batch of a training step".to_owned(),
+                problem: "0 images, at least 1".to_owned(),
+                next: "give each step images and as many masks".to_owned(),
+            });
         }
-        self.gradients.extend(spare);
-        self.mean_over_ranks(&mut values);
-        for (name, value) in values.iter().flatten() {
-            if !value.is_finite() {
-                return Err(Error::Diverged { term: name, value: *value });
+        let gradients = std::mem::take(&mut self.gradients);
+        let done = self.spread(hands, gradients, subnets, learn);
+        let (gradients, mut values) = match done {
+            Ok(done) => done,
+            Err(error) => {
+                // What a failed step left must not enter the next one.
+                self.gradients = fresh(&self.supernet, &self.lanes);
+                return Err(error);
             }
+        };
+        self.gradients = gradients;
+        self.mean_over_ranks(&mut values);
+        if let Some((name, value)) = values.iter().flatten().find(|(_, value)| !value.is_finite()) {
+            self.gradients = fresh(&self.supernet, &self.lanes);
+            return Err(Error::Diverged { term: name, value: *value });
         }
         Ok(values)
+    }
+
+    /// Hands to lanes; their gradients and the terms over the whole batch.
+    fn spread(
+        &self,
+        hands: &[Vec<Part<'_>>],
+        mut gradients: Vec<Gradients>,
+        subnets: &[VitArch],
+        learn: bool,
+    ) -> Result<(Vec<Gradients>, Values)> {
+        let spare = gradients.split_off(hands.len().min(gradients.len()));
+        let work =
+            |(hand, gradients): (&Vec<Part<'_>>, Gradients)| self.lane(hand, gradients, subnets, learn);
+        let done = self.lanes.map(hands.iter().zip(gradients).collect(), work)?;
+        let (mut gradients, mut values) = (Vec::with_capacity(self.lanes.count()), Values::new());
+        for (lane, of_lane) in done {
+            gradients.push(lane);
+            add(&mut values, &of_lane, 1.0);
+        }
+        gradients.extend(spare);
+        Ok((gradients, values))
     }
 
     /// One lane's part of a step.
@@ -237,6 +264,11 @@ impl Trainer {
             *value = f64::from(mean);
         }
     }
+}
+
+/// Gradients for every lane, nothing in them yet.
+fn fresh(supernet: &Supernet, lanes: &Lanes) -> Vec<Gradients> {
+    (0..lanes.count()).map(|_| Gradients::new(&supernet.params)).collect()
 }
 
 /// `sums += weight * values`.

@@ -48,17 +48,17 @@ fn run<const D: usize, const E: usize>(
     let mut results = vec![host(&out)];
     let weights = tensor::<E>("loss", out.dims(), device);
     let loss = (out * Tensor::from_inner(weights)).sum();
-    // The gradient of `x` by a graph of its own, as `add` uses the graph up.
-    let mut of_x = loss.clone().backward();
-    results.push(x.grad_remove(&mut of_x).map(|of| host(&of)).unwrap_or_default());
-    if fused {
-        return [results, gradients.to_host().expect("sums").into_iter().flatten().collect()].concat();
+    // One pass: what our operations learn is in the sums now, what burn's learn is in the graph's gradients.
+    let mut found = loss.backward();
+    results.push(x.grad_remove(&mut found).map(|of| host(&of)).unwrap_or_default());
+    let sums = if fused { gradients.to_host().expect("sums") } else { vec![None; params.len()] };
+    for (slot, sum) in params.slots().zip(sums) {
+        let mut of = sum.unwrap_or_else(|| vec![0.0; params.shape(slot).iter().product()]);
+        if let Some(more) = leaves.get(slot).grad_remove(&mut found) {
+            of.iter_mut().zip(host(&more)).for_each(|(of, more)| *of += more);
+        }
+        results.push(of);
     }
-    for slot in params.slots() {
-        let zeros = || vec![0.0; params.shape(slot).iter().product()];
-        results.push(leaves.get(slot).grad_remove(&mut of_x).map_or_else(zeros, |of| host(&of)));
-    }
-    drop(gradients);
     results
 }
 
@@ -149,26 +149,33 @@ fn norms_and_tails_are_their_compositions() {
 fn a_supernet_is_its_composition() {
     use masktas_export::{VitArch, VitBlock};
     let device = Device::flex();
-    let arch = |embed: usize, heads: &[usize], hidden: usize| VitArch {
-        image: 16,
-        patch: 4,
-        embed,
-        head_dim: 8,
-        blocks: heads.iter().map(|heads| VitBlock { heads: *heads, hidden }).collect(),
-        relative: None,
-    };
-    let largest = arch(40, &[4, 4, 4], 96);
+    for relative in [None, Some(3)] {
+        let arch = |embed: usize, heads: &[usize], hidden: usize| VitArch {
+            image: 16,
+            patch: 4,
+            embed,
+            head_dim: 8,
+            blocks: heads.iter().map(|heads| VitBlock { heads: *heads, hidden }).collect(),
+            relative,
+        };
+        a_supernet(&[arch(40, &[4, 4, 4], 96), arch(24, &[2, 3], 33), arch(40, &[1, 4, 2], 56)], &device);
+    }
+}
+
+/// With relative positions attention is composed in both, and its gradients come by burn's graph.
+fn a_supernet(subnets: &[masktas_export::VitArch], device: &Device) {
+    let largest = &subnets[0];
     let decoder = DecoderShape { width: 16, depth: 1, heads: 2 };
-    let mut supernet = Supernet::new(&largest, decoder, &[0.5, 1.0], 24, 7, &device);
+    let mut supernet = Supernet::new(largest, decoder, &[0.5, 1.0], 24, 7, device);
     shake(&mut supernet.params);
     let pixels = noise("pixels", 3 * 3 * 16 * 16);
     let mask = |i| Mask::draw(&mut crate::rand::stream(1, "mask", i), 16, 0.6);
-    for sub in [largest.clone(), arch(24, &[2, 3], 33), arch(40, &[1, 4, 2], 56)] {
-        let batch = MaskedBatch::new(&pixels, &[mask(0), mask(1), mask(2)], &sub, &device);
+    for sub in subnets {
+        let batch = MaskedBatch::new(&pixels, &[mask(0), mask(1), mask(2)], sub, device);
         let both = |fused: bool| {
             // The tokens scale what comes out, so that there is an `x`.
             run(&supernet.params, fused, [1], |leaves, x: Tensor<1>| {
-                let encoded = supernet.encode(leaves, &sub, &batch.visible, true);
+                let encoded = supernet.encode(leaves, sub, &batch.visible, true);
                 let guess = supernet.decode(leaves, &encoded, &batch);
                 let flat = |t: Tensor<3>| t.clone().reshape([t.dims().iter().product::<usize>()]);
                 let parts = encoded.projected.into_iter().chain([encoded.tokens, guess]).map(flat).collect();

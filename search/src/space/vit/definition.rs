@@ -108,6 +108,10 @@ impl VitDefinition {
             return self.fail("patch", problem, "choose a patch that divides the image");
         }
         let patches = (self.image / self.patch).pow(2);
+        if patches < 4 {
+            let problem = format!("{patches} patch an image, at least 4: some are hidden and some are seen");
+            return self.fail("patch", problem, "choose a smaller patch");
+        }
         if patches > 16_384 {
             let problem = format!("{patches} patches an image, at most 16384");
             return self.fail("patch", problem, "choose a larger patch");

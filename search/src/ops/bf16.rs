@@ -1,8 +1,8 @@
-//! Register tiles of a matrix product under AVX-512: f32, and bf16 summed in f32.
+//! Register tiles of a matrix product of bf16 pairs, summed in f32, under AVX512-BF16.
 //!
-//! A tile holds up to [`ROWS`] x [`COLUMNS`] sums in registers over the whole inner size, so an element of the answer
-//! is stored once. `a` is read where it lies, by strides; `b` must have columns side by side, and is copied into a
-//! panel of that form when it has not, or when its rows lie too far apart for the cache.
+//! Inputs are f32 matrices by strides. Each is rounded and packed into pairs of neighbours along the inner size, a pair
+//! a word, because one instruction multiplies and sums sixteen pairs. A tile holds up to [`ROWS`] x [`COLUMNS`] sums in
+//! registers over the whole inner size, so an element of the answer is stored once.
 
 use std::arch::x86_64::*;
 
@@ -56,41 +56,9 @@ pub(super) type Sizes = [usize; 3];
 
 /// Whether this processor runs [`product`].
 pub(super) fn available() -> bool {
-    std::arch::is_x86_feature_detected!("avx512f") && std::arch::is_x86_feature_detected!("avx512bw")
-}
-
-/// Whether this processor runs [`product_bf16`].
-pub(super) fn bf16_available() -> bool {
-    available() && std::arch::is_x86_feature_detected!("avx512bf16")
-}
-
-/// `out = onto + factor * a b`.
-///
-/// # Safety
-/// The processor has what [`available`] asks for; all elements that sizes and strides name lie in their buffers; `out`
-/// overlaps neither input.
-#[target_feature(enable = "avx512f,avx512bw")]
-pub(super) unsafe fn product(out: Target, a: Source, b: Source, [m, n, k]: Sizes, panel: &mut Vec<f32>) {
-    // Rows of `b` further apart than this fall on few sets of the cache.
-    let packs = b.column != 1 || k > 64;
-    for j in (0..n).step_by(COLUMNS) {
-        let columns = COLUMNS.min(n - j);
-        let vectors = columns.div_ceil(VECTOR);
-        // SAFETY: as the caller promised; a panel has `k` rows of whole vectors.
-        unsafe {
-            let mut from = Source { data: b.data.offset(j as isize * b.column), ..b };
-            let mut last = tail(columns);
-            if packs {
-                panel.clear();
-                panel.reserve(k * vectors * VECTOR);
-                pack(from, panel.as_mut_ptr(), columns, vectors * VECTOR, k);
-                from = Source { data: panel.as_ptr(), row: (vectors * VECTOR) as isize, column: 1 };
-                last = u16::MAX;
-            }
-            let to = out.columns_from(j);
-            rows(to, a, from, [m, columns, k], last);
-        }
-    }
+    std::arch::is_x86_feature_detected!("avx512f")
+        && std::arch::is_x86_feature_detected!("avx512bw")
+        && std::arch::is_x86_feature_detected!("avx512bf16")
 }
 
 /// Mask of the columns in the last vector.
@@ -98,50 +66,6 @@ fn tail(columns: usize) -> __mmask16 {
     match columns % VECTOR {
         0 => u16::MAX,
         rest => (1 << rest) - 1,
-    }
-}
-
-#[target_feature(enable = "avx512f,avx512bw")]
-unsafe fn pack(b: Source, panel: *mut f32, columns: usize, width: usize, k: usize) {
-    unsafe {
-        if b.column == 1 {
-            let (whole, last) = (columns.div_ceil(VECTOR) - 1, tail(columns));
-            for row in 0..k {
-                let (from, to) = (b.data.offset(row as isize * b.row), panel.add(row * width));
-                for v in 0..whole {
-                    _mm512_storeu_ps(to.add(v * VECTOR), _mm512_loadu_ps(from.add(v * VECTOR)));
-                }
-                let rest = _mm512_maskz_loadu_ps(last, from.add(whole * VECTOR));
-                _mm512_storeu_ps(to.add(whole * VECTOR), rest);
-            }
-            return;
-        }
-        // A transpose, sixteen by sixteen; here rows lie side by side.
-        for group in (0..width).step_by(VECTOR) {
-            for at in (0..k).step_by(VECTOR) {
-                let depth = VECTOR.min(k - at);
-                let mask = tail(depth);
-                let mut block = [_mm512_setzero_ps(); VECTOR];
-                for (i, lane) in block.iter_mut().enumerate() {
-                    if group + i < columns {
-                        let from = b.data.offset((group + i) as isize * b.column + at as isize * b.row);
-                        *lane = if b.row == 1 {
-                            _mm512_maskz_loadu_ps(mask, from)
-                        } else {
-                            let mut line = [0.0f32; VECTOR];
-                            for (d, value) in line.iter_mut().enumerate().take(depth) {
-                                *value = *from.offset(d as isize * b.row);
-                            }
-                            _mm512_loadu_ps(line.as_ptr())
-                        };
-                    }
-                }
-                transpose(&mut block);
-                for (d, line) in block.iter().enumerate().take(depth) {
-                    _mm512_storeu_ps(panel.add((at + d) * width + group), *line);
-                }
-            }
-        }
     }
 }
 
@@ -177,49 +101,6 @@ fn transpose(block: &mut [__m512; VECTOR]) {
     }
 }
 
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn rows(out: Target, a: Source, b: Source, [m, n, k]: Sizes, last: __mmask16) {
-    let store = tail(n);
-    for i in (0..m).step_by(ROWS) {
-        // SAFETY: as the caller promised, for rows from `i` on.
-        unsafe {
-            let a = Source { data: a.data.offset(i as isize * a.row), ..a };
-            let out = Target { data: out.data.add(i * out.stride), ..out };
-            let height = ROWS.min(m - i);
-            match n.div_ceil(VECTOR) {
-                1 => tile_of_height::<1>(height, out, a, b, k, last, store),
-                2 => tile_of_height::<2>(height, out, a, b, k, last, store),
-                3 => tile_of_height::<3>(height, out, a, b, k, last, store),
-                _ => tile_of_height::<4>(height, out, a, b, k, last, store),
-            }
-        }
-    }
-}
-
-#[inline]
-#[target_feature(enable = "avx512f")]
-unsafe fn tile_of_height<const V: usize>(
-    height: usize,
-    out: Target,
-    a: Source,
-    b: Source,
-    k: usize,
-    last: __mmask16,
-    store: __mmask16,
-) {
-    unsafe {
-        match height {
-            1 => tile::<1, V>(out, a, b, k, last, store),
-            2 => tile::<2, V>(out, a, b, k, last, store),
-            3 => tile::<3, V>(out, a, b, k, last, store),
-            4 => tile::<4, V>(out, a, b, k, last, store),
-            5 => tile::<5, V>(out, a, b, k, last, store),
-            _ => tile::<6, V>(out, a, b, k, last, store),
-        }
-    }
-}
-
 /// Stores the sums of a tile. Spelled out in each, because sums that are handed to a function leave their registers.
 macro_rules! finish {
     ($out:expr, $sums:expr, $vectors:expr, $store:expr) => {
@@ -239,43 +120,13 @@ macro_rules! finish {
     };
 }
 
-#[target_feature(enable = "avx512f")]
-unsafe fn tile<const R: usize, const V: usize>(
-    out: Target,
-    a: Source,
-    b: Source,
-    k: usize,
-    last: __mmask16,
-    store: __mmask16,
-) {
-    unsafe {
-        let mut sums = [[_mm512_setzero_ps(); V]; R];
-        let (mut x, mut y) = (a.data, b.data);
-        for _ in 0..k {
-            let mut columns = [_mm512_setzero_ps(); V];
-            for (v, column) in columns.iter_mut().enumerate() {
-                let from = y.add(v * VECTOR);
-                *column = if v + 1 == V { _mm512_maskz_loadu_ps(last, from) } else { _mm512_loadu_ps(from) };
-            }
-            for (r, sums) in sums.iter_mut().enumerate() {
-                let value = _mm512_set1_ps(*x.offset(r as isize * a.row));
-                for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = _mm512_fmadd_ps(value, column, *sum);
-                }
-            }
-            x = x.offset(a.column);
-            y = y.offset(b.row);
-        }
-        finish!(out, sums, V, store);
-    }
-}
-
-/// As [`product`], of both inputs rounded to bf16: twice the products a second, sums in f32.
+/// `out = onto + factor * a b`, of both inputs rounded to bf16: twice the products a second, sums in f32.
 ///
 /// # Safety
-/// As [`product`], with what [`bf16_available`] asks for.
+/// The processor has what [`available`] asks for; all elements that sizes and strides name lie in their buffers; `out`
+/// overlaps neither input.
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-pub(super) unsafe fn product_bf16(
+pub(super) unsafe fn product(
     out: Target,
     a: Source,
     b: Source,
@@ -308,7 +159,7 @@ pub(super) unsafe fn product_bf16(
             let width = columns.next_multiple_of(VECTOR);
             panel.clear();
             panel.reserve(pairs * width + VECTOR);
-            let from = b.data.offset(j as isize * b.column);
+            let from = b.data.wrapping_offset(j as isize * b.column);
             if b.column == 1 {
                 for p in 0..pairs {
                     let from = from.offset(2 * p as isize * b.row);
@@ -324,10 +175,10 @@ pub(super) unsafe fn product_bf16(
                 let words = Words { left: x, row, column, panel: panel.as_ptr(), width, pairs };
                 let height = ROWS.min(m - i);
                 match width / VECTOR {
-                    1 => words_of_height::<1>(height, to, words, tail(columns)),
-                    2 => words_of_height::<2>(height, to, words, tail(columns)),
-                    3 => words_of_height::<3>(height, to, words, tail(columns)),
-                    _ => words_of_height::<4>(height, to, words, tail(columns)),
+                    1 => tile_of_height::<1>(height, to, words, tail(columns)),
+                    2 => tile_of_height::<2>(height, to, words, tail(columns)),
+                    3 => tile_of_height::<3>(height, to, words, tail(columns)),
+                    _ => tile_of_height::<4>(height, to, words, tail(columns)),
                 }
             }
         }
@@ -427,21 +278,21 @@ unsafe fn pack_words(b: Source, panel: *mut u32, columns: usize, width: usize, k
 
 #[inline]
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn words_of_height<const V: usize>(height: usize, out: Target, words: Words, store: __mmask16) {
+unsafe fn tile_of_height<const V: usize>(height: usize, out: Target, words: Words, store: __mmask16) {
     unsafe {
         match height {
-            1 => tile_bf16::<1, V>(out, words, store),
-            2 => tile_bf16::<2, V>(out, words, store),
-            3 => tile_bf16::<3, V>(out, words, store),
-            4 => tile_bf16::<4, V>(out, words, store),
-            5 => tile_bf16::<5, V>(out, words, store),
-            _ => tile_bf16::<6, V>(out, words, store),
+            1 => tile::<1, V>(out, words, store),
+            2 => tile::<2, V>(out, words, store),
+            3 => tile::<3, V>(out, words, store),
+            4 => tile::<4, V>(out, words, store),
+            5 => tile::<5, V>(out, words, store),
+            _ => tile::<6, V>(out, words, store),
         }
     }
 }
 
 #[target_feature(enable = "avx512f,avx512bw,avx512bf16")]
-unsafe fn tile_bf16<const R: usize, const V: usize>(out: Target, words: Words, store: __mmask16) {
+unsafe fn tile<const R: usize, const V: usize>(out: Target, words: Words, store: __mmask16) {
     unsafe {
         let mut sums = [[_mm512_setzero_ps(); V]; R];
         let (mut x, mut y) = (words.left, words.panel);
@@ -456,8 +307,9 @@ unsafe fn tile_bf16<const R: usize, const V: usize>(out: Target, words: Words, s
                     *sum = _mm512_dpbf16_ps(*sum, std::mem::transmute(value), std::mem::transmute(column));
                 }
             }
-            x = x.offset(words.column);
-            y = y.add(words.width);
+            // Past the end after the last pair, where nothing is read any more.
+            x = x.wrapping_offset(words.column);
+            y = y.wrapping_add(words.width);
         }
         finish!(out, sums, V, store);
     }
