@@ -406,7 +406,7 @@ def second_core(arguments, program, found):
         if threads != 2 or (space, batch, 1) not in found:
             continue
         one = found[(space, batch, 1)]
-        gain = {name: spread(one[name]["times"])[0] / spread(rows[name]["times"])[0] for name in rows}
+        gain = {name: spread(one[name]["times"])[0] / spread(rows[name]["times"])[0] for name in rows if name in one}
         print(
             f"| {space} | {batch} | {gain['masktas']:.2f} | {gain['masktas'] / both:.2f} |"
             f" {gain.get('PyTorch eager', float('nan')):.2f} |"
