@@ -185,7 +185,15 @@ pub(super) unsafe fn product(
     }
 }
 
-/// Inputs of a bf16 tile: pairs as words.
+/// Words as what the instruction calls them.
+#[inline]
+#[target_feature(enable = "avx512f,avx512bf16")]
+fn pairs(words: __m512i) -> __m512bh {
+    // SAFETY: both are 512 bits of any value.
+    unsafe { std::mem::transmute::<__m512i, __m512bh>(words) }
+}
+
+/// Inputs of a tile: pairs as words.
 #[derive(Clone, Copy)]
 struct Words {
     left: *const u32,
@@ -304,7 +312,7 @@ unsafe fn tile<const R: usize, const V: usize>(out: Target, words: Words, store:
             for (r, sums) in sums.iter_mut().enumerate() {
                 let value = _mm512_set1_epi32(*x.offset(r as isize * words.row) as i32);
                 for (sum, column) in sums.iter_mut().zip(columns) {
-                    *sum = _mm512_dpbf16_ps(*sum, std::mem::transmute(value), std::mem::transmute(column));
+                    *sum = _mm512_dpbf16_ps(*sum, pairs(value), pairs(column));
                 }
             }
             // Past the end after the last pair, where nothing is read any more.

@@ -25,8 +25,11 @@ pub(crate) struct Answer {
     pub(crate) pull: Option<Pull>,
 }
 
-/// An operation on a tensor's elements, row-major. It is told whether a gradient will be asked for.
-pub struct Operation(Box<dyn FnOnce(&[f32], bool) -> Answer + Send>);
+/// Work on a tensor's elements, row-major. It is told whether a gradient will be asked for.
+type Work = dyn FnOnce(&[f32], bool) -> Answer + Send;
+
+/// An operation of our own.
+pub struct Operation(Box<Work>);
 
 /// Computes `operation` of `x` on the CPU.
 pub(crate) fn apply<const D: usize, const E: usize>(
