@@ -74,7 +74,8 @@ impl RelationConsistency {
             }
         }
         let device = supernet.params.device().clone();
-        // A row's values do not depend on the rows beside it, so the list is cut as lanes and caches like it.
+        // A row's values depend on the rows beside it by rounding at most, and a run keeps its number of lanes: the list is
+        // cut as lanes and caches like it.
         let share = rows.len().div_ceil(lanes.count()).max(1);
         let parts: Vec<&[(usize, u32, Mask)]> = rows.chunks(settings.batch.clamp(1, share)).collect();
         let list = lanes.map(parts, |rows| {

@@ -3,7 +3,7 @@
 
 mod composition;
 mod differences;
-mod plain;
+pub(in crate::ops) mod plain;
 mod products;
 
 use crate::rand::{Draw, stream};

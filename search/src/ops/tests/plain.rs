@@ -30,7 +30,7 @@ pub(super) fn linear(
 }
 
 /// erf by its Maclaurin series near zero, and by the continued fraction of erfc beyond.
-pub(super) fn erf(x: f64) -> f64 {
+pub(in crate::ops) fn erf(x: f64) -> f64 {
     let a = x.abs();
     let value = if a < 2.5 {
         let (mut term, mut sum) = (a, a);
