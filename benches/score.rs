@@ -11,7 +11,6 @@ use std::time::{Duration, Instant};
 use criterion::{Criterion, SamplingMode};
 use masktas_export::{VitArch, VitBlock};
 use masktas_search::images::{self, Images};
-use masktas_search::pipeline;
 use masktas_search::progress::Silent;
 use masktas_search::rand::stream;
 use masktas_search::recipe::{self, Labels, Recipe};
@@ -23,6 +22,7 @@ use masktas_search::supernet::extract::Network;
 use masktas_search::supernet::{DecoderShape, Supernet};
 use masktas_search::teacher::frozen::Frozen;
 use masktas_search::train::{Lanes, keep_pages};
+use masktas_search::{device, pipeline};
 
 /// Subnets that candidates are placed among.
 const REFERENCES: usize = 64;
@@ -36,7 +36,7 @@ fn main() {
     let number = |name: &str, default: usize| value(name).map_or(default, |text| text.parse().unwrap());
     match value("--run") {
         Some(run) => {
-            let images = value("--images").unwrap_or("64,128,192").split(',');
+            let images = value("--images").unwrap_or("64,96,128").split(',');
             let short: Vec<[usize; 2]> =
                 images.map(|images| [images.parse().unwrap(), number("--masks", 1)]).collect();
             let long = [number("--long-images", 1000), number("--long-masks", 4)];
@@ -149,7 +149,7 @@ fn score(criterion: &mut Criterion) {
     let (images, _) = Images::open(source.as_ref(), &options, &images::Progress::none()).unwrap();
 
     // Weights are freshly drawn: they change the score and not its time.
-    let device = pipeline::device("flex").unwrap();
+    let device = device::by_name("flex").unwrap();
     let settings = &recipe.teacher;
     let block = VitBlock { heads: settings.heads, hidden: (settings.embed as f64 * settings.ratio) as usize };
     let arch = VitArch {

@@ -3,6 +3,7 @@
 
     make bench-training                                  # everything that docs/training-speed.md quotes
     make bench-training ARGS="--spaces vit-micro --batches 64 --threads 2 --rounds 10"
+    make bench-training ARGS="--device vulkan"           # on a GPU, both programs
 
 The script starts the bench `supernet_step` as a worker, takes its first weights, batch, masks and subnets, and lets
 every program step in turn, another one first in each round: masktas in f32 and, where the processor has it, bf16;
@@ -10,7 +11,10 @@ PyTorch eager and compiled, in f32 and under bf16 autocast. PyTorch is given the
 in micro-batches as it always does. It stops if losses differ: then it would not be the same
 model. Each program is a process of its own, so that its peak memory is its own.
 
-Then it measures what a second core is worth (two processes that only multiply matrices), and what reading a subnet out
+On a GPU a round is 20 steps, as nothing waits for a single one, after 120 that warm up: terms are read each step until
+then, and kernels found and compiled. Memory is what each program reserved on the GPU.
+
+Then, on the CPU, it measures what a second core is worth (two processes that only multiply matrices), and what reading a subnet out
 of a supernet costs over a net of its own.
 
 Wall time counts on an idle machine. The load average at begin and end is printed; beside other work, look at ratios
@@ -31,7 +35,7 @@ import time
 EPSILON = 1e-6
 BUILD = ["cargo", "bench", "--workspace", "--bench", "supernet_step"]
 # How far loss terms may be apart, by precision. Under bf16 the smallest one, of relations that nearly agree, moves most.
-SAME = {"f32": 1e-3, "bf16": 0.15}
+SAME = {"f32": 1e-3, "bf16": 0.15, "f16": 0.05}
 MODES = ["eager", "eager-bf16", "compiled", "compiled-bf16"]
 # Compiling takes minutes for each shape and number of threads.
 DEFAULT = ["eager", "eager-bf16", "compiled"]
@@ -74,15 +78,17 @@ class Parameters(dict):
         width = x.shape[-1]
         return F.layer_norm(x, (width,), self[name + ".weight"][:width], self[name + ".bias"][:width], EPSILON)
 
-    def block(self, name, x, heads, head_dim, hidden):
-        batch, tokens, width = x.shape
+    def block(self, name, x, heads, head_dim, hidden, skip=0):
+        """For the tokens from `skip` on, which look at all."""
         inner = self.norm(name + ".norm1", x)
+        x = x[:, skip:]
+        batch, tokens, width = x.shape
 
-        def split(part):
+        def split(part, inner):
             flat = self.linear(f"{name}.attn.{part}", inner, heads * head_dim)
-            return flat.reshape(batch, tokens, heads, head_dim).transpose(1, 2)
+            return flat.reshape(batch, -1, heads, head_dim).transpose(1, 2)
 
-        mixed = F.scaled_dot_product_attention(split("q"), split("k"), split("v"))
+        mixed = F.scaled_dot_product_attention(split("q", inner[:, skip:]), split("k", inner), split("v", inner))
         x = x + self.linear(name + ".attn.proj", mixed.transpose(1, 2).reshape(batch, tokens, heads * head_dim), width)
         inner = F.gelu(self.linear(name + ".mlp.fc1", self.norm(name + ".norm2", x), hidden))
         return x + self.linear(name + ".mlp.fc2", inner, width)
@@ -109,8 +115,10 @@ class Parameters(dict):
         known = self.linear("decoder_embed", tokens, width) + torch.cat([first, positions[1:][seen]], 1)
         x = torch.cat([known, self["mask_token"] + positions[1:][masked]], 1)
         for i in range(shape["depth"]):
-            x = self.block(f"decoder_blocks.{i}", x, heads, width // heads, 4 * width)
-        return self.linear("decoder_pred", self.norm("decoder_norm", x[:, count:]), pixels)
+            # Nobody reads what the last block makes of the tokens that were seen.
+            skip = count if i + 1 == shape["depth"] else 0
+            x = self.block(f"decoder_blocks.{i}", x, heads, width // heads, 4 * width, skip)
+        return self.linear("decoder_pred", self.norm("decoder_norm", x), pixels)
 
 
 def block_at(share, depth):
@@ -120,7 +128,7 @@ def block_at(share, depth):
 def log_relations(features, tau):
     unit = features / (features.square().sum(-1, keepdim=True) + EPSILON).sqrt()
     similarity = unit @ unit.transpose(1, 2) / tau
-    return F.log_softmax(similarity + torch.eye(similarity.shape[-1]) * -1e9, -1)
+    return F.log_softmax(similarity + torch.eye(similarity.shape[-1], device=similarity.device) * -1e9, -1)
 
 
 def relation(student, teacher, tau):
@@ -131,8 +139,9 @@ def relation(student, teacher, tau):
 class Step:
     """The step of `benches/supernet_step`, written as one would in PyTorch."""
 
-    def __init__(self, about, tensors, mode):
-        self.about, recipe = about, about["recipe"]
+    def __init__(self, about, tensors, mode, device):
+        self.about, recipe, self.device = about, about["recipe"], device
+        tensors = {name: value.to(device) for name, value in tensors.items()}
         self.pixels = tensors.pop("pixels")
         self.seen, self.masked = tensors.pop("seen").long(), tensors.pop("masked").long()
         teacher = {k[len("teacher.") :]: v for k, v in tensors.items() if k.startswith("teacher.")}
@@ -157,11 +166,10 @@ class Step:
 
     def note(self, values):
         """Means of the terms over the first steps."""
-        if self.done < self.about["recipe"]["objective"]["scale_steps"]:
-            for name, value in values:
-                mean = self.means.setdefault(name, [0.0, 0])
-                mean[0] += value
-                mean[1] += 1
+        for name, value in values:
+            mean = self.means.setdefault(name, [0.0, 0])
+            mean[0] += value.item()
+            mean[1] += 1
 
     def factor(self, term):
         """One over the term's mean over earlier steps."""
@@ -208,7 +216,7 @@ class Step:
         return terms, features.detach()
 
     def run(self):
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=self.bf16):
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
             patches, target = self.cut()
             with torch.no_grad():
                 last, wanted = self.taught(patches)
@@ -216,7 +224,7 @@ class Step:
                 with torch.no_grad():
                     self.note(self.subnets(patches, target, last, wanted, False))
             values = self.subnets(patches, target, last, wanted, True)
-        if self.done > 0:
+        if 0 < self.done < self.about["recipe"]["objective"]["scale_steps"]:
             self.note(values)
         torch.nn.utils.clip_grad_norm_(self.student.values(), self.about["recipe"]["supernet"]["clip"])
         self.optimizer.step()
@@ -235,12 +243,16 @@ class Step:
             if learn:
                 sum(term * self.factor(name) for name, term in terms.items()).backward()
             found.extend((name, term.detach()) for name, term in terms.items())
-        return [(name, value.item()) for name, value in found]
+        return found
 
-    def timed(self):
+    def timed(self, steps):
+        """Some steps and the terms of the last, which are waited for."""
         wall = time.perf_counter()
-        terms = self.run()
-        return {"wall": time.perf_counter() - wall, "terms": terms}
+        for _ in range(steps):
+            terms = self.run()
+        terms = {name: value.item() for name, value in terms.items()}
+        reserved = torch.cuda.max_memory_reserved() if self.device == "cuda" else None
+        return {"wall": time.perf_counter() - wall, "terms": terms, "reserved": reserved}
 
 
 def torch_worker(arguments):
@@ -248,26 +260,30 @@ def torch_worker(arguments):
     torch.set_num_threads(arguments.threads[0])
     with open(arguments.about) as file:
         about = json.load(file)
-    step = Step(about, read_safetensors(arguments.start), arguments.torch)
+    step = Step(about, read_safetensors(arguments.start), arguments.torch, arguments.torch_device)
     print(json.dumps({"version": torch.__version__}), flush=True)
     for line in sys.stdin:
         if line.startswith("matmul"):
-            print(json.dumps({"rate": matmul_rate(about, float(line.split()[1]))}), flush=True)
+            print(json.dumps({"rate": matmul_rate(about, float(line.split()[1]), step.device)}), flush=True)
         else:
-            print(json.dumps(step.timed()), flush=True)
+            print(json.dumps(step.timed(int(line))), flush=True)
 
 
-def matmul_rate(about, seconds):
+def matmul_rate(about, seconds, device):
     """Best FLOP/s of torch.matmul in f32 over products of the step."""
     best, arch = 0.0, about["subnets"][0]
     width, hidden = arch["embed"], arch["blocks"][0]["hidden"]
     for m, k, n in [(256, 256, 256), (64 * 17, width, hidden), (64 * 17, hidden, width), (16 * 65, 128, 512)]:
-        a, b = torch.rand(m, k), torch.rand(k, n)
+        # As many at once as keep a GPU from waiting for the next one.
+        a, b, times = torch.rand(m, k, device=device), torch.rand(k, n, device=device), 100 if device == "cuda" else 1
         end = time.perf_counter() + seconds
         while time.perf_counter() < end:
             begun = time.perf_counter()
-            torch.matmul(a, b)
-            best = max(best, 2 * m * k * n / (time.perf_counter() - begun))
+            for _ in range(times):
+                torch.matmul(a, b)
+            if device == "cuda":
+                torch.cuda.synchronize()
+            best = max(best, 2 * m * k * n * times / (time.perf_counter() - begun))
     return best
 
 
@@ -275,7 +291,7 @@ class Worker:
     """A program that steps when it is told to."""
 
     def __init__(self, name, command, environment=None):
-        self.name, self.times = name, []
+        self.name, self.times, self.reserved = name, [], None
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(
             command, stdin=pipe, stdout=pipe, text=True, env={**os.environ, **(environment or {})}
@@ -293,8 +309,16 @@ class Worker:
         self.process.stdin.flush()
         return json.loads(self.answer())
 
+    def steps(self, count):
+        """Seconds a step, over some of them, and the terms of the last."""
+        answer = self.ask(str(count))
+        self.reserved = answer.get("reserved")
+        return {"wall": answer["wall"] / count, "terms": answer["terms"]}
+
     def peak_mib(self):
-        """Most memory the process ever held."""
+        """Most memory the process ever held; on a GPU, what it reserved there."""
+        if self.reserved is not None:
+            return self.reserved / 2**20
         with open(f"/proc/{self.process.pid}/status") as file:
             return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 1024
 
@@ -304,7 +328,7 @@ class Worker:
 
 
 def check(ours, worker, step):
-    same = SAME["bf16" if "bf16" in worker.name else "f32"]
+    same = SAME[next((name for name in ["bf16", "f16"] if worker.name.endswith(name)), "f32")]
     for name, value in ours["terms"].items():
         other = step["terms"][name]
         if not abs(other - value) <= same * abs(value):
@@ -324,18 +348,18 @@ def rate(program, precision, seconds, processes=1):
     return [json.loads(one.communicate()[0]) for one in started]
 
 
-def compare(arguments, program, space, batch, threads, bf16):
+def compare(arguments, program, space, batch, threads, halves):
     """Every program on one shape, in turn; returns the rows of the table."""
     with tempfile.TemporaryDirectory() as folder:
         start, about = os.path.join(folder, "start.safetensors"), os.path.join(folder, "about.json")
-        shape = ["--space", space, "--batch", str(batch)]
+        shape = ["--space", space, "--batch", str(batch), "--device", arguments.device]
         worker = lambda name, more: Worker(name, program + ["--worker", str(threads)] + shape + more)
         ours = [worker("masktas", ["--start", start])]
-        if bf16:
-            ours.append(worker("masktas bf16", ["--precision", "bf16"]))
+        ours += [worker(f"masktas {half}", ["--precision", half]) for half in halves]
         with open(about, "w") as file:
             json.dump(ours[0].about, file)
         torch_command = [sys.executable, os.path.abspath(__file__), "--start", start, "--about", about]
+        torch_command += ["--torch-device", arguments.torch_device]
         # Freed memory stays with the process, as it does in masktas.
         environment = {
             "OMP_NUM_THREADS": str(threads),
@@ -351,21 +375,24 @@ def compare(arguments, program, space, batch, threads, bf16):
         for one in workers:
             one.at_rest = one.peak_mib()
         for _ in range(arguments.warmups):
-            steps = [worker.ask("1") for worker in workers]
+            steps = [worker.steps(arguments.steps) for worker in workers]
             for one, step in zip(workers, steps):
                 check(steps[0], one, step)
         for number in range(arguments.rounds):
             turn = number % len(workers)
             steps = {}
             for worker in workers[turn:] + workers[:turn]:
-                steps[worker.name] = worker.ask("1")
+                steps[worker.name] = worker.steps(arguments.steps)
                 worker.times.append(steps[worker.name]["wall"])
             for worker in workers:
                 check(steps["masktas"], worker, steps[worker.name])
         flops = ours[0].about["flops_per_image"]
-        products = max(theirs[0].ask("matmul 1")["rate"] if theirs else 0.0, threads * rate(program, "f32", 2)[0]["best"])
-        floor = batch * flops / products
-        print(f"\n## {space}, batch {batch}, {threads} thread{'s' if threads > 1 else ''}\n")
+        products = theirs[0].ask("matmul 1")["rate"] if theirs else 0.0
+        if arguments.device == "flex":
+            products = max(products, threads * rate(program, "f32", 2)[0]["best"])
+        floor = batch * flops / products if products else math.nan
+        where = f"{threads} thread{'s' if threads > 1 else ''}" if arguments.device == "flex" else arguments.device
+        print(f"\n## {space}, batch {batch}, {where}\n")
         print(
             f"{flops / 1e9:.3f} GFLOP an image in products; best rate of f32 products {products / 1e9:.0f} GFLOP/s, so the"
             f" floor of a step is {floor:.3f} s\n"
@@ -421,11 +448,13 @@ def slicing(arguments, program):
     for space in arguments.spaces:
         for threads in arguments.threads:
             shape = ["--worker", str(threads), "--space", space, "--batch", str(arguments.batches[0])]
+            shape += ["--device", arguments.device]
             slice_, own = [Worker(kind, program + shape + ["--subnet", kind]) for kind in ["slice", "own"]]
-            slice_.ask("1"), own.ask("1")
+            for _ in range(arguments.warmups):
+                slice_.steps(arguments.steps), own.steps(arguments.steps)
             for number in range(2 * arguments.rounds + 5):
                 for worker in [slice_, own] if number % 2 == 0 else [own, slice_]:
-                    worker.times.append(worker.ask("1")["wall"])
+                    worker.times.append(worker.steps(arguments.steps)["wall"])
             ratio = spread([a / b for a, b in zip(slice_.times, own.times)])
             print(
                 f"| {space} | {threads} | {spread(slice_.times)[0]:.3f} | {spread(own.times)[0]:.3f} |"
@@ -435,11 +464,11 @@ def slicing(arguments, program):
             slice_.close(), own.close()
 
 
-def built():
-    """The bench, built, without running it."""
-    answer = subprocess.run(
-        BUILD + ["--no-run", "--message-format=json"], check=True, stdout=subprocess.PIPE, text=True
-    )
+def built(device):
+    """The bench, built for a device, without running it."""
+    features = {"vulkan": ["--features", "gpu"], "wgpu": ["--features", "gpu-wgsl"], "cuda": ["--features", "cuda"]}
+    command = BUILD + features.get(device, []) + ["--no-run", "--message-format=json"]
+    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     found = [json.loads(line) for line in answer.stdout.splitlines() if '"supernet_step"' in line]
     return [next(one["executable"] for one in found if one.get("executable"))]
 
@@ -447,8 +476,11 @@ def built():
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--warmups", type=int, default=2)
-    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--warmups", type=int, help="rounds before the first that counts; 2, on a GPU 6")
+    parser.add_argument("--steps", type=int, help="of each round; 1, on a GPU 20")
+    parser.add_argument("--device", choices=["flex", "vulkan", "wgpu", "cuda"], default="flex", help="of masktas")
+    parser.add_argument("--torch-device", help="of PyTorch; cpu, or cuda when masktas is on a GPU")
+    parser.add_argument("--threads", type=int, nargs="+", help="1 and 2; on a GPU 1")
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--spaces", nargs="+", default=["vit-micro", "vit-tiny"])
     parser.add_argument(
@@ -461,18 +493,26 @@ def main():
     arguments = parser.parse_args()
     if arguments.torch:
         return torch_worker(arguments)
-    program = [arguments.program] if arguments.program else built()
-    bf16 = json.loads(subprocess.run(program + ["--precisions"], stdout=subprocess.PIPE, check=True).stdout)["bf16"]
+    cpu = arguments.device == "flex"
+    arguments.steps = arguments.steps or (1 if cpu else 20)
+    arguments.warmups = (2 if cpu else 6) if arguments.warmups is None else arguments.warmups
+    arguments.threads = arguments.threads or ([1, 2] if cpu else [1])
+    arguments.torch_device = arguments.torch_device or ("cpu" if cpu else "cuda")
+    program = [arguments.program] if arguments.program else built(arguments.device)
+    asked = program + ["--precisions", "--device", arguments.device]
+    has = json.loads(subprocess.run(asked, stdout=subprocess.PIPE, check=True).stdout)
+    halves = [half for half in ["bf16", "f16"] if has[half]]
     import importlib.metadata
 
     print(f"PyTorch {importlib.metadata.version('torch')}, Python {platform.python_version()}; {arguments.rounds} rounds")
-    print(f"load average {os.getloadavg()[0]:.1f}" + ("" if bf16 else "; this processor has no AVX512-BF16"))
+    print(f"load average {os.getloadavg()[0]:.1f}; on {arguments.device} masktas has " + ", ".join(["f32"] + halves))
     found = {}
     for space in arguments.spaces:
         for batch in arguments.batches:
             for threads in arguments.threads:
-                found[(space, batch, threads)] = compare(arguments, program, space, batch, threads, bf16)
-    second_core(arguments, program, found)
+                found[(space, batch, threads)] = compare(arguments, program, space, batch, threads, halves)
+    if cpu:
+        second_core(arguments, program, found)
     slicing(arguments, program)
     print(f"\nload average at the end: {os.getloadavg()[0]:.1f}")
     if arguments.json:

@@ -40,22 +40,28 @@ fn stem(arch: &VitArch, seen: usize) -> usize {
     linear(seen, 3 * arch.patch * arch.patch, arch.embed)
 }
 
-fn block(tokens: usize, embed: usize, attention: usize, hidden: usize) -> usize {
-    linear(tokens, embed, 3 * attention)
-        + linear(tokens, attention, embed)
-        + 2 * linear(tokens, embed, hidden)
-        + 2 * linear(tokens, attention, tokens)
+/// A block that looks at `tokens` and answers for the last of them.
+fn block(tokens: usize, last: usize, embed: usize, attention: usize, hidden: usize) -> usize {
+    linear(tokens, embed, 2 * attention)
+        + 2 * linear(last, attention, embed)
+        + 2 * linear(last, embed, hidden)
+        + 2 * linear(last, attention, tokens)
 }
 
 fn encoder(arch: &VitArch, seen: usize) -> usize {
-    let blocks =
-        arch.blocks.iter().map(|one| block(seen + 1, arch.embed, one.heads * arch.head_dim, one.hidden));
+    let tokens = seen + 1;
+    let blocks = arch
+        .blocks
+        .iter()
+        .map(|one| block(tokens, tokens, arch.embed, one.heads * arch.head_dim, one.hidden));
     stem(arch, seen) + blocks.sum::<usize>()
 }
 
 fn decode(shape: DecoderShape, arch: &VitArch, patches: Patches) -> usize {
     let tokens = patches.seen + 1 + patches.masked;
+    let block = |last: usize| block(tokens, last, shape.width, shape.width, 4 * shape.width);
     linear(patches.seen + 1, arch.embed, shape.width)
-        + shape.depth * block(tokens, shape.width, shape.width, 4 * shape.width)
+        + (shape.depth - 1) * block(tokens)
+        + block(patches.masked)
         + linear(patches.masked, shape.width, 3 * arch.patch * arch.patch)
 }

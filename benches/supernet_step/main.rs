@@ -1,27 +1,30 @@
-//! Images per second of one supernet training step on the CPU.
+//! Images per second of one supernet training step.
 //!
 //! Run by criterion, or for another program: `scripts/bench_training.py` alternates it with PyTorch.
 //!
 //! | arguments | what it does |
 //! | --- | --- |
 //! | `--worker LANES` | prints one line of JSON that says what it trains, then reads numbers of steps, one a line, and answers each with the time they took and the loss terms of the last one |
-//! | `--space NAME --batch N --precision f32\|bf16` | what the worker trains; `vit-micro`, 64, f32 unless said |
+//! | `--space NAME --batch N --precision f32\|bf16\|f16` | what the worker trains; `vit-micro`, 64, f32 unless said |
+//! | `--device NAME` | on which device; the CPU unless said |
 //! | `--micro-batch N` | images a lane takes at a time; 0, unless said: as many as the device likes |
-//! | `--subnet slice\|own` | the worker trains one random subnet alone, as a slice of the supernet or as a net of its own |
+//! | `--subnet slice\|own\|changing` | the worker trains one random subnet alone, as a slice of the supernet or as a net of its own; or a sandwich with another random one in every step |
 //! | `--start FILE` | the worker writes its first weights, images and masks to FILE |
 //! | `--products f32\|bf16 SECONDS` | prints the rate of matrix products of the step's sizes on one thread |
-//! | `--precisions` | prints what this processor has |
+//! | `--precisions` | prints what the device has |
 
 mod flops;
 mod step;
 
+use std::collections::BTreeMap;
 use std::error::Error;
 use std::io::{BufRead, Write};
 use std::path::Path;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, SamplingMode, Throughput};
-use masktas_search::train::{Precision, bf16_available, keep_pages, product_rate};
+use masktas_search::device;
+use masktas_search::train::{Precision, Terms, keep_pages, product_rate};
 use serde_json::{Map, json};
 
 use step::{Settings, Step, Subnets};
@@ -37,11 +40,13 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let value = |name: &str| after(name, 1);
     if arguments.iter().any(|argument| argument == "--precisions") {
-        println!("{}", json!({ "f32": true, "bf16": bf16_available() }));
+        let device = device::by_name(value("--device").unwrap_or("flex"))?;
+        let has = |name| (name, Precision::by_name(name, &device).is_ok());
+        println!("{}", json!(BTreeMap::from(["f32", "bf16", "f16"].map(has))));
         return Ok(());
     }
     if let (Some(precision), Some(seconds)) = (value("--products"), after("--products", 2)) {
-        return products(Precision::by_name(precision)?, seconds.parse()?);
+        return products(Precision::by_name(precision, &device::by_name("flex")?)?, seconds.parse()?);
     }
     let Some(lanes) = value("--worker") else {
         let mut criterion = Criterion::default().configure_from_args();
@@ -53,12 +58,14 @@ fn main() -> Result<(), Box<dyn Error>> {
         None => Subnets::Sandwich,
         Some("slice") => Subnets::Slice,
         Some("own") => Subnets::Own,
-        Some(other) => return Err(format!("--subnet {other} is neither slice nor own").into()),
+        Some("changing") => Subnets::Changing,
+        Some(other) => return Err(format!("--subnet {other} is none of slice, own and changing").into()),
     };
     let settings = Settings {
         space: value("--space").unwrap_or("vit-micro").to_owned(),
         batch: value("--batch").map_or(Ok(64), str::parse)?,
-        precision: Precision::by_name(value("--precision").unwrap_or("f32"))?,
+        device: value("--device").unwrap_or("flex").to_owned(),
+        precision: value("--precision").unwrap_or("f32").to_owned(),
         lanes: lanes.parse()?,
         micro_batch: value("--micro-batch").map_or(Ok(0), str::parse)?,
         subnets,
@@ -75,7 +82,7 @@ fn supernet_step(criterion: &mut Criterion) {
         let name = format!("{}/batch {}/lanes {lanes}", settings.space, settings.batch);
         group.bench_function(name, |bencher| {
             let mut step = Step::new(&settings).unwrap();
-            bencher.iter(|| step.run().unwrap());
+            bencher.iter(|| step.run().unwrap().read().unwrap());
         });
     }
     group.finish();
@@ -101,14 +108,15 @@ fn worker(settings: &Settings, start: Option<&Path>) -> Result<(), Box<dyn Error
     for line in std::io::stdin().lock().lines() {
         let steps: usize = line?.trim().parse()?;
         let begun = Instant::now();
-        let mut terms = Vec::new();
+        let mut terms = None;
         for _ in 0..steps {
-            terms = step.run()?;
+            terms = Some(step.run()?);
         }
+        let terms = terms.map(Terms::read).transpose()?.unwrap_or_default();
         let wall = begun.elapsed().as_secs_f64();
         let terms: Map<_, _> =
             terms.into_iter().map(|(name, value)| (name.to_owned(), value.into())).collect();
-        writeln!(out, "{}", json!({ "wall": wall, "terms": terms }))?;
+        writeln!(out, "{}", json!({ "wall": wall, "terms": terms, "reserved": step.reserved() }))?;
         out.flush()?;
     }
     Ok(())

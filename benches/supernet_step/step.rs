@@ -6,16 +6,16 @@ use std::sync::Arc;
 use masktas_export::{VitArch, VitBlock, Weights};
 use masktas_runtime::Tensor;
 use masktas_search::collective::Solo;
+use masktas_search::device;
 use masktas_search::objective::TermWeights;
 use masktas_search::objective::masked_distillation::MaskedDistillation;
-use masktas_search::pipeline;
 use masktas_search::rand::{Draw, stream};
 use masktas_search::recipe::{Labels, Recipe};
 use masktas_search::space::{Space, VitSpace};
 use masktas_search::supernet::extract::Network;
 use masktas_search::supernet::{DecoderShape, Mask, Supernet};
 use masktas_search::teacher::frozen::Frozen;
-use masktas_search::train::{AdamWConfig, Lanes, Precision, Trainer};
+use masktas_search::train::{AdamWConfig, Lanes, Precision, Terms, Trainer};
 use serde_json::{Value, json};
 
 use crate::flops::{self, Patches};
@@ -26,8 +26,10 @@ const RATE: f64 = 1e-4;
 /// Whom the step trains.
 #[derive(Clone, Copy, PartialEq)]
 pub enum Subnets {
-    /// Largest, smallest and a random one.
+    /// Largest, smallest and a random one, the same in every step.
     Sandwich,
+    /// Largest, smallest and another random one in every step, as a search trains.
+    Changing,
     /// The random one alone, a slice of the supernet.
     Slice,
     /// The random one alone, as a net of its own.
@@ -40,9 +42,11 @@ pub struct Settings {
     pub space: String,
     /// Images per step.
     pub batch: usize,
+    /// Name of the device.
+    pub device: String,
     /// What products are computed in.
-    pub precision: Precision,
-    /// Lanes.
+    pub precision: String,
+    /// Lanes, on the CPU.
     pub lanes: usize,
     /// Images a lane takes at a time; 0: as many as the device likes.
     pub micro_batch: usize,
@@ -52,14 +56,24 @@ pub struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        let (precision, subnets) = (Precision::F32, Subnets::Sandwich);
-        Self { space: "vit-micro".to_owned(), batch: 64, precision, lanes: 1, micro_batch: 0, subnets }
+        Self {
+            space: "vit-micro".to_owned(),
+            batch: 64,
+            device: "flex".to_owned(),
+            precision: "f32".to_owned(),
+            lanes: 1,
+            micro_batch: 0,
+            subnets: Subnets::Sandwich,
+        }
     }
 }
 
 /// A trainer with the batch, the masks and the subnets it is asked to train.
 pub struct Step {
     trainer: Trainer,
+    space: VitSpace,
+    /// Steps done, where each draws a subnet.
+    drawn: Option<u64>,
     recipe: Recipe,
     pixels: Vec<f32>,
     masks: Vec<Mask>,
@@ -73,14 +87,14 @@ impl Step {
     pub fn new(settings: &Settings) -> Result<Self, Box<dyn Error>> {
         let recipe = Recipe::load(None, None, &[])?;
         let space = VitSpace::load(&settings.space)?;
-        let device = pipeline::device("flex")?;
+        let device = device::by_name(&settings.device)?;
         let random = space.vit(&space.sample(&mut stream(0, "bench/subnet", 0)));
         let largest = match settings.subnets {
             Subnets::Own => random.clone(),
             _ => space.largest_arch(),
         };
         let subnets = match settings.subnets {
-            Subnets::Sandwich => vec![largest.clone(), space.smallest_arch(), random],
+            Subnets::Sandwich | Subnets::Changing => vec![largest.clone(), space.smallest_arch(), random],
             _ => vec![random],
         };
         let teacher = teacher_arch(&recipe, &largest);
@@ -109,16 +123,26 @@ impl Step {
             Box::new(objective),
             Some(Box::new(Frozen::new("mae", network.clone(), layers, Labels::None))),
             Box::new(Solo),
-            Arc::new(Lanes::new(settings.lanes)?),
+            Arc::new(Lanes::on(&device, settings.lanes)?),
         )
-        .with_precision(settings.precision)
+        .with_precision(Precision::by_name(&settings.precision, &device)?)
         .with_micro_batch(settings.micro_batch);
-        Ok(Self { trainer, pixels, masks, subnets, teacher, recipe, network })
+        let drawn = (settings.subnets == Subnets::Changing).then_some(0);
+        Ok(Self { trainer, space, drawn, pixels, masks, subnets, teacher, recipe, network })
     }
 
-    /// One optimiser step; the terms' means over the three subnets.
-    pub fn run(&mut self) -> masktas_search::Result<Vec<(&'static str, f64)>> {
+    /// One optimiser step; its terms, which a GPU has when it is done with it.
+    pub fn run(&mut self) -> masktas_search::Result<Terms> {
+        if let Some(number) = &mut self.drawn {
+            self.subnets[2] = self.space.vit(&self.space.sample(&mut stream(0, "bench/subnet", *number)));
+            *number += 1;
+        }
         self.trainer.step(&self.pixels, &self.masks, &self.subnets, RATE)
+    }
+
+    /// Bytes reserved on a GPU.
+    pub fn reserved(&self) -> Option<u64> {
+        device::reserved(self.trainer.supernet.params.device())
     }
 
     /// What another program needs to do the same step, weights apart.

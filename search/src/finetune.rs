@@ -139,12 +139,12 @@ impl Tuning<'_> {
             Schedule::over(settings.learning_rate, settings.warmup_epochs, settings.epochs, per_epoch);
         let config = AdamWConfig { betas: BETAS, weight_decay: settings.weight_decay, clip: 1.0 };
         let every: Vec<_> = network.params.slots().map(|slot| (slot, network.params.shape(slot))).collect();
+        let mut gradients: Vec<Gradients> =
+            (0..self.lanes.count()).map(|_| Gradients::new(&network.params, self.precision)).collect();
         let optimizer = AdamW::new(&network.params, config);
         let mut at = Standing { optimizer, step: 0, losses: Vec::new(), sum: 0.0 };
-        self.go_on(network, &mut at, saved, progress)?;
+        self.go_on(network, &mut at, &mut gradients, saved, progress)?;
         let mut on_disk = at.step;
-        let mut gradients: Vec<Gradients> =
-            (0..self.lanes.count()).map(|_| Gradients::new(&network.params)).collect();
         progress.begin("finetune", schedule.total, "step");
         for epoch in (at.step / per_epoch) as u32..settings.epochs as u32 {
             let begun = (at.step % per_epoch) as usize;
@@ -152,7 +152,7 @@ impl Tuning<'_> {
                 if progress.stop() {
                     // A stop before the first step must not replace another training's checkpoint.
                     if at.step != on_disk {
-                        self.save(network, &at, saved)?;
+                        self.save(network, &at, &gradients, saved)?;
                     }
                     return Err(Error::Interrupted);
                 }
@@ -172,7 +172,7 @@ impl Tuning<'_> {
                     at.sum = 0.0;
                 }
                 if ended || at.step.is_multiple_of(self.checkpoint_steps.max(1) as u64) {
-                    self.save(network, &at, saved)?;
+                    self.save(network, &at, &gradients, saved)?;
                     on_disk = at.step;
                 }
                 progress.advance(at.step, &format!("loss {loss:.4}"));
@@ -206,6 +206,7 @@ impl Tuning<'_> {
         &self,
         network: &mut Network,
         at: &mut Standing,
+        gradients: &mut [Gradients],
         saved: &Path,
         progress: &mut dyn Progress,
     ) -> Result<()> {
@@ -218,6 +219,7 @@ impl Tuning<'_> {
             return Ok(());
         };
         found.restore(&mut network.params, &mut at.optimizer)?;
+        Gradients::restore_scale(gradients, &found, network.params.device());
         at.step = found.header.step;
         at.losses = kept.losses.into_iter().map(f64::from_bits).collect();
         at.sum = f64::from_bits(kept.sum);
@@ -225,12 +227,18 @@ impl Tuning<'_> {
         Ok(())
     }
 
-    fn save(&self, network: &Network, at: &Standing, saved: &Path) -> Result<()> {
+    fn save(&self, network: &Network, at: &Standing, gradients: &[Gradients], saved: &Path) -> Result<()> {
         let losses = at.losses.iter().map(|loss| loss.to_bits()).collect();
         let kept = Kept { belongs: self.belongs(), losses, sum: at.sum.to_bits() };
         let state = serde_json::to_value(kept).map_err(|error| Error::Checkpoint(error.to_string()))?;
         let header = Header::new(at.step, OBJECTIVE, state);
-        checkpoint::write(saved, &header, &network.params, &at.optimizer, Vec::new())
+        checkpoint::write(
+            saved,
+            &header,
+            &network.params,
+            &at.optimizer,
+            Gradients::scale_to_host(gradients)?,
+        )
     }
 
     /// Adds the mean gradient of one batch, dealt to as many lanes as there are `gradients`, and returns its loss.
@@ -281,7 +289,7 @@ impl Tuning<'_> {
         };
         let hands = std::mem::take(gradients).into_iter().enumerate().collect();
         let results = lanes.map(hands, |(lane, mut gradients): (usize, Gradients)| {
-            let leaves = gradients.leaves(&network.params, self.precision);
+            let leaves = gradients.leaves(&network.params);
             let mut sum = 0.0;
             for part in lane * each..(lane + 1) * each {
                 let (from, to) = (bound(part), bound(part + 1));

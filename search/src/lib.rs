@@ -15,7 +15,9 @@
 //! What it does not do: it parses no command line and prints nothing.
 
 pub mod budget;
+pub mod cache;
 pub mod collective;
+pub mod device;
 pub mod error;
 pub mod evaluate;
 pub mod finetune;

@@ -7,9 +7,9 @@ use std::sync::Arc;
 
 use masktas_export::{VitArch, VitBlock};
 use masktas_search::collective::Solo;
+use masktas_search::device;
 use masktas_search::objective::TermWeights;
 use masktas_search::objective::masked_distillation::MaskedDistillation;
-use masktas_search::pipeline;
 use masktas_search::rand::{Draw, stream};
 use masktas_search::recipe::Labels;
 use masktas_search::space::{Space, VitSpace};
@@ -44,7 +44,7 @@ impl Training {
         let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tiny-space.toml");
         let space = VitSpace::load(definition.to_str().unwrap()).unwrap();
         let largest = space.largest_arch();
-        let device = pipeline::device("flex").unwrap();
+        let device = device::by_name("flex").unwrap();
         let decoder = DecoderShape { width: 16, depth: 1, heads: 2 };
         let supernet = Supernet::new(&largest, decoder, &LAYERS, TEACHER, seed, &device);
         let blocks = vec![VitBlock { heads: 2, hidden: 2 * TEACHER }; 2];
@@ -77,7 +77,7 @@ impl Training {
         let masks: Vec<Mask> = (0..BATCH).map(|_| Mask::draw(&mut rng, largest.patches(), 0.5)).collect();
         let random = self.space.vit(&self.space.sample(&mut rng));
         let subnets = [largest, self.space.smallest_arch(), random];
-        let terms = self.trainer.step(&batch, &masks, &subnets, 1e-3).unwrap();
+        let terms = self.trainer.step(&batch, &masks, &subnets, 1e-3).unwrap().read().unwrap();
         terms.into_iter().map(|(_, value)| value).collect()
     }
 

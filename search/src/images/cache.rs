@@ -82,17 +82,12 @@ pub enum Origin {
     Rebuilt(String),
 }
 
-/// The folder of image caches: `MASKTAS_CACHE/images`, else `XDG_CACHE_HOME/masktas/images`, else
-/// `HOME/.cache/masktas/images`.
+/// The folder of image caches: `images` in [`crate::cache`]'s.
 ///
 /// # Errors
-/// None of the three is set.
+/// There is no such folder.
 pub fn folder() -> Result<PathBuf> {
-    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
-    let base = set("MASKTAS_CACHE")
-        .or_else(|| set("XDG_CACHE_HOME").map(|p| p.join("masktas")))
-        .or_else(|| set("HOME").map(|p| p.join(".cache").join("masktas")));
-    Ok(base.ok_or(ImagesError::NoCacheFolder)?.join("images"))
+    crate::cache::folder("images").ok_or_else(|| ImagesError::NoCacheFolder.into())
 }
 
 /// Identity of a cache: the format, the side and every candidate's content.

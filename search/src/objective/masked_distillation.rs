@@ -70,6 +70,10 @@ impl Objective for MaskedDistillation {
         self.scale.factor(term)
     }
 
+    fn wants(&self, term: &str) -> bool {
+        self.scale.wants(term)
+    }
+
     fn note(&mut self, term: &str, value: f64) {
         self.scale.note(term, value);
     }

@@ -68,17 +68,6 @@ pub struct Term {
     pub loss: Tensor<1>,
 }
 
-impl Term {
-    /// The value on the host.
-    ///
-    /// # Errors
-    /// When the device fails.
-    pub fn value(&self) -> Result<f64> {
-        let value = self.loss.clone().inner().try_into_scalar::<f32>();
-        value.map(f64::from).map_err(|error| Error::Backend(format!("{error:?}")))
-    }
-}
-
 /// A supernet loss. It owns its state, which is checkpointed with it.
 pub trait Objective: Send + Sync {
     /// Name it is registered under.
@@ -98,6 +87,10 @@ pub trait Objective: Send + Sync {
     /// learnt one by one.
     fn factor(&self, _term: &str) -> f64 {
         1.0
+    }
+    /// Whether [`Objective::note`] of this term would change anything; where not, its value need not be known.
+    fn wants(&self, _term: &str) -> bool {
+        false
     }
     /// Takes note of a term's value over the whole batch.
     fn note(&mut self, _term: &str, _value: f64) {}

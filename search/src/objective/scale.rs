@@ -30,13 +30,16 @@ impl Scale {
         self.steps == 0 || !self.terms.is_empty()
     }
 
-    /// Takes note of a term's value, if it is early enough to count.
+    /// Whether a term's value would be taken note of: it is early enough, or the term is new.
+    pub fn wants(&self, term: &str) -> bool {
+        let new = self.terms.get(term).is_none_or(|mean| mean.count == 0);
+        self.steps > 0 && (self.step < self.steps || new)
+    }
+
+    /// Takes note of a term's value, if it is wanted.
     pub fn note(&mut self, term: &str, value: f64) {
-        if self.steps == 0 {
-            return;
-        }
-        let mean = self.terms.entry(term.to_string()).or_default();
-        if (self.step < self.steps || mean.count == 0) && value.is_finite() {
+        if self.wants(term) && value.is_finite() {
+            let mean = self.terms.entry(term.to_string()).or_default();
             mean.sum += value;
             mean.count += 1;
         }

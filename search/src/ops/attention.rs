@@ -1,9 +1,11 @@
 //! The attention branch of a block, and its residual, as one operation: norm, query, key and value, softmax
-//! attention, projection.
+//! attention, projection. The last block of a decoder asks for its last tokens alone; the others are only looked at.
 
+use super::last_rows::LastRows;
 use super::linear::{self, Linear};
 use super::norm::{self, Norm, Normalised};
-use super::product::{Onto, Precision, View, product};
+use super::precision::Precision;
+use super::product::{Onto, View, product};
 use super::residual;
 use super::vector::{dot, exp, sum, vectorised};
 
@@ -12,6 +14,8 @@ use super::vector::{dot, exp, sum, vectorised};
 pub(crate) struct Shape {
     pub(crate) images: usize,
     pub(crate) tokens: usize,
+    /// Tokens at the beginning of each image that there is no answer for.
+    pub(crate) skip: usize,
     pub(crate) heads: usize,
     pub(crate) head_dim: usize,
 }
@@ -19,6 +23,11 @@ pub(crate) struct Shape {
 impl Shape {
     fn rows(self) -> usize {
         self.images * self.tokens
+    }
+
+    /// The tokens that there is an answer for.
+    fn asking(self) -> LastRows {
+        LastRows { images: self.images, tokens: self.tokens, skip: self.skip }
     }
 
     /// Width of all heads together.
@@ -46,7 +55,7 @@ pub(crate) struct Weights<'a> {
 pub(crate) struct Kept {
     norm: Normalised,
     qkv: [Vec<f32>; 3],
-    /// Attention weights, `[images, heads, tokens, tokens]`.
+    /// Attention weights, `[images, heads, tokens - skip, tokens]`.
     weights: Vec<f32>,
     mixed: Vec<f32>,
 }
@@ -61,7 +70,8 @@ pub(crate) struct Gradients<'a> {
     pub(crate) proj: linear::Gradient<'a>,
 }
 
-/// `x + path * proj(softmax(q k / sqrt(d)) v)` of the normed `x`, `[images, tokens, embed]`; `path` has a factor an image.
+/// `x + path * proj(softmax(q k / sqrt(d)) v)` of the normed `x`, `[images, tokens, embed]`, to `[images, tokens - skip,
+/// embed]`; `path` has a factor an image.
 pub(crate) fn forward(
     x: &[f32],
     weights: &Weights<'_>,
@@ -70,64 +80,71 @@ pub(crate) fn forward(
     path: Option<&[f32]>,
     learn: bool,
 ) -> (Vec<f32>, Option<Kept>) {
-    let (rows, width, square) = (shape.rows(), shape.attention(), shape.tokens * shape.tokens);
+    let (rows, width, asking) = (shape.rows(), shape.attention(), shape.asking());
+    let size = asking.each() * shape.tokens;
     let (normed, norm) = weights.norm.forward(x, epsilon);
-    let qkv = [weights.q, weights.k, weights.v].map(|linear| linear.forward(&normed, rows));
+    let q = weights.q.forward(&asking.gather(&normed), asking.count());
+    let [k, v] = [weights.k, weights.v].map(|linear| linear.forward(&normed, rows));
+    let qkv = [q, k, v];
     let mut mixed = normed;
-    mixed.resize(rows * width, 0.0);
+    mixed.resize(asking.count() * width, 0.0);
     // Weights are kept for the gradient; without one, each head's are overwritten by the next.
     let heads = if learn { shape.images * shape.heads } else { 1 };
-    let mut all = vec![0.0; heads * square];
-    for_heads(shape, |number, at| {
-        let [q, k, v] = [0, 1, 2].map(|i| head(&qkv[i], at, shape));
-        let scores = &mut all[number % heads * square..][..square];
+    let mut all = vec![0.0; heads * size];
+    for_heads(shape, |number, [asked, at]| {
+        let q = head(&qkv[0], asked, asking.each(), shape);
+        let [k, v] = [1, 2].map(|i| head(&qkv[i], at, shape.tokens, shape));
+        let scores = &mut all[number % heads * size..][..size];
         multiply(scores, shape.tokens, q, k.transposed(), shape.scale());
         softmax(scores, shape.tokens);
-        let weights = View::new(scores, shape.tokens, shape.tokens, shape.tokens);
-        multiply(&mut mixed[at..], width, weights, v, 1.0);
+        let weights = View::new(scores, asking.each(), shape.tokens, shape.tokens);
+        multiply(&mut mixed[asked..], width, weights, v, 1.0);
     });
-    let out = residual::forward(x, &mixed, weights.proj, rows, path);
+    let out = residual::forward(&asking.gather(x), &mixed, weights.proj, asking.count(), path);
     (out, learn.then_some(Kept { norm, qkv, weights: all, mixed }))
 }
 
 /// The gradient of `x`, from that of the answer; those of the weights are added to `of`.
 pub(crate) fn backward(
-    mut gradient: Vec<f32>,
+    gradient: Vec<f32>,
     kept: Kept,
     weights: &Weights<'_>,
     shape: Shape,
     path: Option<&[f32]>,
     of: &mut Gradients<'_>,
 ) -> Vec<f32> {
-    let (rows, width, tokens) = (shape.rows(), shape.attention(), shape.tokens);
+    let (rows, width, tokens, asking) = (shape.rows(), shape.attention(), shape.tokens, shape.asking());
+    let (each, size) = (asking.each(), asking.each() * tokens);
     let along = residual::backward(&gradient, path);
-    weights.proj.weight_gradient(&kept.mixed, &along, rows, &mut of.proj);
-    let of_mixed = weights.proj.input_gradient(&along, rows);
+    weights.proj.weight_gradient(&kept.mixed, &along, asking.count(), &mut of.proj);
+    let of_mixed = weights.proj.input_gradient(&along, asking.count());
     drop(along);
     let mut of_q = kept.mixed;
     let [mut of_k, mut of_v] = [0; 2].map(|_| vec![0.0; rows * width]);
-    let mut of_scores = vec![0.0; tokens * tokens];
-    for_heads(shape, |number, at| {
-        let [q, k, v] = [0, 1, 2].map(|i| head(&kept.qkv[i], at, shape));
-        let of_mixed = head(&of_mixed, at, shape);
-        let scores = &kept.weights[number * tokens * tokens..][..tokens * tokens];
-        let weights = View::new(scores, tokens, tokens, tokens);
+    let mut of_scores = vec![0.0; size];
+    for_heads(shape, |number, [asked, at]| {
+        let q = head(&kept.qkv[0], asked, each, shape);
+        let [k, v] = [1, 2].map(|i| head(&kept.qkv[i], at, tokens, shape));
+        let of_mixed = head(&of_mixed, asked, each, shape);
+        let scores = &kept.weights[number * size..][..size];
+        let weights = View::new(scores, each, tokens, tokens);
         multiply(&mut of_v[at..], width, weights.transposed(), of_mixed, 1.0);
         multiply(&mut of_scores, tokens, of_mixed, v.transposed(), 1.0);
         softmax_backward(scores, &mut of_scores, tokens);
-        let of_scores = View::new(&of_scores, tokens, tokens, tokens);
-        multiply(&mut of_q[at..], width, of_scores, k, shape.scale());
+        let of_scores = View::new(&of_scores, each, tokens, tokens);
+        multiply(&mut of_q[asked..], width, of_scores, k, shape.scale());
         multiply(&mut of_k[at..], width, of_scores.transposed(), q, shape.scale());
     });
     let normed = weights.norm.again(&kept.norm);
-    weights.q.weight_gradient(&normed, &of_q, rows, &mut of.q);
+    weights.q.weight_gradient(&asking.gather(&normed), &of_q, asking.count(), &mut of.q);
     weights.k.weight_gradient(&normed, &of_k, rows, &mut of.k);
     weights.v.weight_gradient(&normed, &of_v, rows, &mut of.v);
-    let mut of_normed = weights.q.input_gradient(&of_q, rows);
+    let mut of_normed = asking.scatter(weights.q.input_gradient(&of_q, asking.count()));
     weights.k.input_gradient_onto(&of_k, rows, &mut of_normed);
     weights.v.input_gradient_onto(&of_v, rows, &mut of_normed);
-    weights.norm.backward(&kept.norm, &of_normed, &mut gradient, &mut of.norm);
-    gradient
+    let mut of_x = asking.scatter(gradient);
+    weights.norm.backward(&kept.norm, &of_normed, &mut of_x, &mut of.norm);
+    of_x
 }
 
 /// Products inside attention are small, and their answers go through an exponential: always in f32.
@@ -135,18 +152,19 @@ fn multiply(out: &mut [f32], stride: usize, a: View<'_>, b: View<'_>, factor: f3
     product(out, stride, a, b, factor, Onto::Nothing, Precision::F32);
 }
 
-/// Calls `work` with each image's head: its number, and its place in `[rows, heads * head_dim]`.
-fn for_heads(shape: Shape, mut work: impl FnMut(usize, usize)) {
+/// Calls `work` with each image's head: its number, and its places in `[rows, heads * head_dim]` of the tokens that ask
+/// and of all tokens.
+fn for_heads(shape: Shape, mut work: impl FnMut(usize, [usize; 2])) {
     for image in 0..shape.images {
         for head in 0..shape.heads {
-            let at = image * shape.tokens * shape.attention() + head * shape.head_dim;
-            work(image * shape.heads + head, at);
+            let at = |tokens: usize| image * tokens * shape.attention() + head * shape.head_dim;
+            work(image * shape.heads + head, [at(shape.asking().each()), at(shape.tokens)]);
         }
     }
 }
 
-fn head(values: &[f32], at: usize, shape: Shape) -> View<'_> {
-    View::new(&values[at..], shape.tokens, shape.head_dim, shape.attention())
+fn head(values: &[f32], at: usize, tokens: usize, shape: Shape) -> View<'_> {
+    View::new(&values[at..], tokens, shape.head_dim, shape.attention())
 }
 
 #[inline(always)]

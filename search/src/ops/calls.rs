@@ -7,25 +7,29 @@ use burn::tensor::Tensor;
 use masktas_export::arch::NORM_EPSILON;
 
 use super::host::{Host, flex, of_linear, of_norm};
+use super::last_rows::LastRows;
 use super::node::{Answer, Pull, apply};
 use super::places::{self, Hidden, Positions};
 use super::{attention as attention_branch, feed_forward as feed_forward_branch, loss, tail as tail_rows};
 use crate::supernet::Slot;
 use crate::supernet::block::{Block, BlockShape, Linear, Norm};
 
-/// `x` and the attention branch of it, `[images, tokens, embed]`. `path` scales the branch image by image.
+/// `x` and the attention branch of it, `[images, tokens, embed]`, for tokens from `skip` on: `[images, tokens - skip,
+/// embed]`. `path` scales the branch image by image.
 pub(crate) fn attention(
     host: &Arc<Host>,
     block: &Block,
     x: Tensor<3>,
+    skip: usize,
     shape: BlockShape,
     path: Option<Vec<f32>>,
 ) -> Tensor<3> {
-    let (host, dims) = (host.clone(), x.dims());
+    let host = host.clone();
     let (norm, [q, k, v, proj]) = (block.norm1, [block.q, block.k, block.v, block.proj]);
-    let [images, tokens, embed] = dims;
+    let [images, tokens, embed] = x.dims();
     let width = shape.heads * shape.head_dim;
-    let sizes = attention_branch::Shape { images, tokens, heads: shape.heads, head_dim: shape.head_dim };
+    let sizes =
+        attention_branch::Shape { images, tokens, skip, heads: shape.heads, head_dim: shape.head_dim };
     fn weights(
         host: &Host,
         norm: Norm,
@@ -73,7 +77,7 @@ pub(crate) fn attention(
                 })
             })
         });
-        Answer { values, dims: dims.to_vec(), pull }
+        Answer { values, dims: vec![images, tokens - skip, embed], pull }
     })
 }
 
@@ -158,7 +162,7 @@ pub(crate) fn tail(
 ) -> Tensor<3> {
     let host = host.clone();
     let [images, tokens, input] = x.dims();
-    let shape = tail_rows::Shape { images, tokens, skip };
+    let shape = LastRows { images, tokens, skip };
     apply(x, move |x, learn| {
         let parts = host.linear(linear, input, output);
         let normed = norm.map(|norm| host.norm(norm, input));

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 
 use super::linear::{self, Linear};
 use super::norm::{self, Norm};
-use super::product::Precision;
+use super::precision::Precision;
 use crate::supernet::Slot;
 use crate::supernet::block;
 

@@ -1,6 +1,7 @@
 //! A linear layer on the leading part of a super weight, read and written in place.
 
-use super::product::{Onto, Precision, View, fresh, product};
+use super::precision::Precision;
+use super::product::{Onto, View, fresh, product};
 use super::vector::vectorised;
 
 /// Leading `[input, output]` of a weight with `stride` columns, and of its bias.

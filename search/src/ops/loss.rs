@@ -3,7 +3,8 @@
 //! Each is a mean; what is kept is its gradient, to be multiplied by that of the sum.
 
 use super::norm::whiten;
-use super::product::{Onto, Precision, View, product};
+use super::precision::Precision;
+use super::product::{Onto, View, product};
 use super::vector::{dot, exp, sum, vectorised};
 
 /// Mean squared difference, and its gradient by `guess`.

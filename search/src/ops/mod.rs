@@ -13,7 +13,8 @@
 //! | `tail.rs` | last rows of each image through a linear layer: projectors, guess |
 //! | `loss.rs` | the terms of the loss |
 //! | `optimizer.rs` | AdamW |
-//! | `linear.rs`, `norm.rs`, `gelu.rs` | their parts |
+//! | `linear.rs`, `norm.rs`, `gelu.rs`, `last_rows.rs` | their parts |
+//! | `precision.rs` | what products read: f32, bf16, f16 |
 //! | `product.rs`, `bf16.rs`, `vector.rs` | matrix products and vector loops |
 //! | `node.rs`, `host.rs` | how all of that is tied to burn's graph and tensors |
 //!
@@ -26,12 +27,14 @@ mod calls;
 mod feed_forward;
 mod gelu;
 mod host;
+mod last_rows;
 mod linear;
 mod loss;
 mod node;
 mod norm;
 pub(crate) mod optimizer;
 mod places;
+mod precision;
 mod product;
 mod residual;
 mod tail;
@@ -41,7 +44,8 @@ pub(crate) use calls::{
     Join, attention, embed, feed_forward, join, norm_of, pixel, relation, relation_each, smooth_l1, tail,
 };
 pub(crate) use host::{Host, Sums, change, flex};
-pub use product::{Precision, ProductRate, bf16_available, product_rate};
+pub use precision::{Precision, bf16_available};
+pub use product::{ProductRate, product_rate};
 
 use std::sync::OnceLock;
 

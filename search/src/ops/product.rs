@@ -6,73 +6,7 @@
 use std::cell::RefCell;
 use std::time::{Duration, Instant};
 
-use crate::error::{Error, Result};
-
-/// In what a product's inputs are read. Sums are in f32 always, and so is everything that is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Precision {
-    /// As they are.
-    #[default]
-    F32,
-    /// Rounded to 8 bits of mantissa, where the processor multiplies such pairs (AVX512-BF16).
-    Bf16,
-}
-
-impl Precision {
-    /// The precision called `name`, if this processor has it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`] for a stranger, [`Error::NotSupported`] when the processor has no bf16 products.
-    pub fn by_name(name: &str) -> Result<Self> {
-        let lacking = |reason: &str| {
-            Err(Error::NotSupported {
-                thing: "precision = \"bf16\"".to_owned(),
-                reason: reason.to_owned(),
-                next: "set precision to f32".to_owned(),
-            })
-        };
-        match Self::named(name)? {
-            Self::Bf16 if super::plain() => {
-                lacking("MASKTAS_PLAIN computes by burn's operations, which have none")
-            }
-            Self::Bf16 if !bf16_available() => lacking("this processor has no AVX512-BF16"),
-            precision => Ok(precision),
-        }
-    }
-
-    /// The precision called `name`, whether or not this processor has it.
-    ///
-    /// # Errors
-    /// [`Error::UnknownName`] for a stranger.
-    pub(crate) fn named(name: &str) -> Result<Self> {
-        let all = [Self::F32, Self::Bf16];
-        all.into_iter().find(|precision| precision.name() == name).ok_or_else(|| Error::UnknownName {
-            what: "precision",
-            name: name.to_owned(),
-            hint: crate::suggest::hint(name, all.map(Self::name)),
-        })
-    }
-
-    /// The name [`Precision::by_name`] knows it by.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
-}
-
-/// Whether this processor multiplies bf16.
-pub fn bf16_available() -> bool {
-    #[cfg(target_arch = "x86_64")]
-    {
-        super::bf16::available()
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    {
-        false
-    }
-}
+use super::precision::Precision;
 
 /// How fast matrix products are on this machine, in floating-point operations a second.
 #[derive(Clone, Copy, Debug)]

@@ -1,44 +1,9 @@
 //! What reads tokens out: the last rows of each image, normed or not, through a linear layer. The projectors to the
 //! teacher's width, and the decoder's guess.
 
+use super::last_rows::LastRows;
 use super::linear::{self, Linear};
 use super::norm::{self, Norm, Normalised};
-
-/// Sizes of one call.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Shape {
-    pub(crate) images: usize,
-    pub(crate) tokens: usize,
-    /// Tokens at the beginning of each image that are passed over.
-    pub(crate) skip: usize,
-}
-
-impl Shape {
-    fn rows(self) -> usize {
-        self.images * (self.tokens - self.skip)
-    }
-
-    /// The last rows of each image, side by side.
-    fn gather(self, x: &[f32]) -> Vec<f32> {
-        let width = x.len() / (self.images * self.tokens);
-        let mut out = Vec::with_capacity(self.rows() * width);
-        for image in x.chunks_exact(self.tokens * width) {
-            out.extend_from_slice(&image[self.skip * width..]);
-        }
-        out
-    }
-
-    /// Rows back to their places, zeros where tokens were passed over.
-    fn scatter(self, rows: &[f32]) -> Vec<f32> {
-        let width = rows.len() / self.rows();
-        let mut out = Vec::with_capacity(self.images * self.tokens * width);
-        for image in rows.chunks_exact((self.tokens - self.skip) * width) {
-            out.resize(out.len() + self.skip * width, 0.0);
-            out.extend_from_slice(image);
-        }
-        out
-    }
-}
 
 /// What the gradient needs of the forward pass.
 #[derive(Debug)]
@@ -54,16 +19,16 @@ pub(crate) fn forward(
     x: &[f32],
     norm: Option<Norm<'_>>,
     linear: Linear<'_>,
-    shape: Shape,
+    last: LastRows,
     epsilon: f32,
 ) -> (Vec<f32>, Kept) {
-    let rows = shape.gather(x);
+    let rows = last.gather(x);
     match norm {
         Some(norm) => {
             let (normed, kept) = norm.forward(&rows, epsilon);
-            (linear.forward(&normed, shape.rows()), Kept::Normed(kept))
+            (linear.forward(&normed, last.count()), Kept::Normed(kept))
         }
-        None => (linear.forward(&rows, shape.rows()), Kept::Plain(rows)),
+        None => (linear.forward(&rows, last.count()), Kept::Plain(rows.into_owned())),
     }
 }
 
@@ -73,21 +38,21 @@ pub(crate) fn backward(
     kept: &Kept,
     norm: Option<(Norm<'_>, norm::Gradient<'_>)>,
     linear: (Linear<'_>, linear::Gradient<'_>),
-    shape: Shape,
+    last: LastRows,
 ) -> Vec<f32> {
     let (linear, mut of_linear) = linear;
-    let rows = shape.rows();
+    let rows = last.count();
     match (kept, norm) {
         (Kept::Normed(kept), Some((norm, mut of_norm))) => {
             linear.weight_gradient(&norm.again(kept), gradient, rows, &mut of_linear);
             let of_normed = linear.input_gradient(gradient, rows);
             let mut of_rows = vec![0.0; of_normed.len()];
             norm.backward(kept, &of_normed, &mut of_rows, &mut of_norm);
-            shape.scatter(&of_rows)
+            last.scatter(of_rows)
         }
         (Kept::Plain(x), _) => {
             linear.weight_gradient(x, gradient, rows, &mut of_linear);
-            shape.scatter(&linear.input_gradient(gradient, rows))
+            last.scatter(linear.input_gradient(gradient, rows))
         }
         (Kept::Normed(_), None) => unreachable!("a norm that was there in the forward pass"),
     }

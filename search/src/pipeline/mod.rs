@@ -31,15 +31,14 @@ pub(crate) use reuse::PROFILE_FROM;
 pub use reuse::check_profile;
 
 use crate::budget::{Limit, SearchBudget};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::images::{self, Augment, Images, Split};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::run::{Phase, Run, document};
 use crate::space::{Space as _, VitSpace};
-use crate::suggest::hint;
 use crate::train::{Lanes, Precision, keep_pages};
-use crate::{score, stream, topology};
+use crate::{device, score, stream, topology};
 
 /// What a search needs to start.
 #[derive(Clone, Debug)]
@@ -82,7 +81,7 @@ pub(crate) struct Workshop {
 /// Searches, or goes on searching.
 ///
 /// # Errors
-/// Whatever a chapter meets; what was found until then is in the run. [`Error::Interrupted`] after a
+/// Whatever a chapter meets; what was found until then is in the run. [`crate::Error::Interrupted`] after a
 /// stop asked for by `progress`.
 pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut run = parts::begin(setup, progress)?;
@@ -100,6 +99,7 @@ pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
         progress.say(&format!("{} of {} in this space: {range}", interval.kind.key(), shop.space.name()));
     }
     run.put_doc(document::INTERVALS, &intervals)?;
+    shop.announce(progress);
     let teacher = networks::teacher(&mut run, &shop, progress)?;
     let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;
     if !run.is_done(Phase::Search)? {
@@ -126,13 +126,20 @@ impl Workshop {
     pub(crate) fn open(run: &mut Run, engines: EngineOptions, progress: &mut dyn Progress) -> Result<Self> {
         let recipe = run.manifest().recipe.clone();
         keep_pages();
-        let device = device(&recipe.device)?;
+        let device = device::by_name(&recipe.device)?;
         // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
-        let lanes = if recipe.device == "flex" { Lanes::new(recipe.threads)?.count() } else { 1 };
-        let lanes = run.commit_doc("lanes", &lanes)?;
+        let lanes = run.commit_doc("lanes", &Lanes::on(&device, recipe.threads)?.count())?;
+        let lanes = Arc::new(Lanes::on(&device, lanes)?);
         let space = run.manifest().vit_space()?;
         let images = open_images(run, &recipe, &space, progress)?;
-        Ok(Self { recipe, space, images, lanes: Arc::new(Lanes::new(lanes)?), device, engines })
+        Ok(Self { recipe, space, images, lanes, device, engines })
+    }
+
+    /// Tells the user what to know before training begins.
+    pub(crate) fn announce(&self, progress: &mut dyn Progress) {
+        if let Some(announcement) = device::announcement(&self.device) {
+            progress.say(&announcement);
+        }
     }
 
     /// What training computes products in.
@@ -140,7 +147,7 @@ impl Workshop {
     /// # Errors
     /// When this machine has no such products: what does not train does not ask.
     pub(crate) fn precision(&self) -> Result<Precision> {
-        precision(&self.recipe)
+        Precision::by_name(&self.recipe.precision, &self.device)
     }
 
     /// The random views the recipe asks for.
@@ -182,44 +189,4 @@ fn open_images(
         summary.skipped.len()
     ));
     Ok(images)
-}
-
-/// What training computes in.
-fn precision(recipe: &Recipe) -> Result<Precision> {
-    match recipe.precision.as_str() {
-        "bf16" if recipe.device != "flex" => Err(Error::NotSupported {
-            thing: format!("precision = \"bf16\" on `{}`", recipe.device),
-            reason: "bf16 is built for the CPU alone".into(),
-            next: "set precision = \"f32\", or device = \"flex\"".into(),
-        }),
-        name => Precision::by_name(name),
-    }
-}
-
-/// Names of the training devices, whether or not this build has them.
-const DEVICES: [&str; 4] = ["flex", "vulkan", "wgpu", "cuda"];
-
-/// The training device called `name`.
-///
-/// # Errors
-/// [`Error::NotSupported`] when this build lacks it, [`Error::UnknownName`] for a stranger.
-pub fn device(name: &str) -> Result<Device> {
-    match name {
-        "flex" => Ok(Device::flex()),
-        #[cfg(feature = "gpu")]
-        "vulkan" => Ok(Device::vulkan(burn::tensor::DeviceKind::DefaultDevice)),
-        #[cfg(feature = "gpu-wgsl")]
-        "wgpu" => Ok(Device::wgpu(burn::tensor::DeviceKind::DefaultDevice)),
-        #[cfg(feature = "cuda")]
-        "cuda" => Ok(Device::cuda(0usize)),
-        _ if !DEVICES.contains(&name) => {
-            let hint = hint(name, DEVICES);
-            Err(Error::UnknownName { what: "training device", name: name.to_owned(), hint })
-        }
-        _ => Err(Error::NotSupported {
-            thing: format!("training on `{name}`"),
-            reason: "this program was built without it".into(),
-            next: "use --device flex, or build with GPU support: make install GPU=1".into(),
-        }),
-    }
 }

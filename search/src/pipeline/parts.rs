@@ -17,6 +17,7 @@ use crate::recipe::{self, Recipe};
 use crate::run::{Manifest, Phase, Run, document, machine};
 use crate::score::{self, Score};
 use crate::space::VitSpace;
+use crate::train::Precision;
 
 /// What timing a space on a target found.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -50,8 +51,7 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     };
     recipe.built()?;
     // Whatever can be refused without the images, before the run takes its folder.
-    super::device(&recipe.device)?;
-    super::precision(recipe)?;
+    Precision::by_name(&recipe.precision, &crate::device::by_name(&recipe.device)?)?;
     for name in &recipe.latency.engines {
         engine(name, &setup.engines)?;
     }

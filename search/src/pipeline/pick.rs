@@ -12,9 +12,10 @@ use masktas_runtime::preprocess::{Interpolation, Preprocess};
 use masktas_runtime::{Tensor as HostTensor, Tolerance};
 use serde::{Deserialize, Serialize};
 
+use super::Workshop;
 use super::finish::replay;
 use super::networks::supernet_shape;
-use super::{Workshop, device};
+use crate::device;
 use crate::error::{Error, Result};
 use crate::evaluate::{self, Evaluation};
 use crate::finetune::{self, Finetuned, Tuning};
@@ -134,7 +135,7 @@ pub fn export(
 ) -> Result<(Candidate, Exported, Parity)> {
     let run = Run::open_read_only(folder)?;
     let candidate = picked(&run, pick)?;
-    let device = device("flex")?;
+    let device = device::by_name("flex")?;
     progress.begin("export", 3, "part");
     let (network, name, classes) = if options.classifier {
         let (network, start, classes) = classifier(&run, &candidate, &device)?;
@@ -303,6 +304,7 @@ pub fn finetune(
         Start::Inherited => inherited(&run, &genes, classes, &shop.device)?,
         Start::Scratch => Network::new(&arch, classes, shop.recipe.seed, &shop.device),
     };
+    shop.announce(progress);
     let settings = settings.unwrap_or_else(|| shop.recipe.finetune.clone());
     let tuning = Tuning {
         images: &shop.images,

@@ -13,6 +13,7 @@ use super::{Component, Score};
 use crate::error::{Error, Result};
 use crate::images::Images;
 use crate::objective::terms;
+use crate::ops::Precision;
 use crate::rand::{Draw, stream};
 use crate::recipe;
 use crate::space::{Genes, VitSpace};
@@ -84,7 +85,7 @@ impl RelationConsistency {
             let mut pixels = vec![0.0; indices.len() * images.numbers()];
             images.plain(&indices, &mut pixels)?;
             let batch = MaskedBatch::new(&pixels, &masks, &arch, &device);
-            let teacher = teacher.features(&batch.visible)?.last;
+            let teacher = teacher.features(&batch.visible, Precision::F32)?.last;
             Ok(Entry { batch, teacher, image: rows.iter().map(|(place, ..)| *place).collect() })
         })?;
         let leaves = supernet.params.frozen();

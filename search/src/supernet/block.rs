@@ -25,7 +25,7 @@ impl Linear {
     /// `x · W[..in, ..out] + b[..out]` over the last axis of `x`.
     pub(crate) fn apply(self, leaves: &Leaves, x: Tensor<3>, out: usize) -> Tensor<3> {
         let [_, _, input] = x.dims();
-        module::linear(x, leaves.matrix(self.weight, [input, out]), Some(leaves.vector(self.bias, out)))
+        leaves.linear(x, leaves.matrix(self.weight, [input, out]), leaves.vector(self.bias, out))
     }
 
     pub(crate) fn region(self, shape: Region) -> [(Slot, Region); 2] {
@@ -179,8 +179,8 @@ impl Block {
         };
         // On the CPU each branch is one operation; elsewhere, and with relative positions, it is composed of many.
         let x = match (leaves.host(), rows) {
-            (Some(host), None) => ops::attention(host, self, x, shape, factors(0)),
-            _ => along(x.clone(), self.attention(leaves, x, shape, rows), 0),
+            (Some(host), None) => ops::attention(host, self, x, 0, shape, factors(0)),
+            _ => along(x.clone(), self.attention(leaves, x, 0, shape, rows), 0),
         };
         match leaves.host() {
             Some(host) => ops::feed_forward(host, self, x, shape, factors(1)),
@@ -188,30 +188,54 @@ impl Block {
         }
     }
 
+    /// As [`Block::apply`] for the tokens from `skip` on, which look at all: `[batch, tokens - skip, embed]`.
+    pub(crate) fn apply_to_last(
+        &self,
+        leaves: &Leaves,
+        x: Tensor<3>,
+        skip: usize,
+        shape: BlockShape,
+    ) -> Tensor<3> {
+        match leaves.host() {
+            Some(host) => {
+                let x = ops::attention(host, self, x, skip, shape, None);
+                ops::feed_forward(host, self, x, shape, None)
+            }
+            None => {
+                let x = last_of(x.clone(), skip) + self.attention(leaves, x, skip, shape, None);
+                x.clone() + self.feed_forward(leaves, x, shape)
+            }
+        }
+    }
+
     /// The feed-forward branch, composed of tensor operations.
     pub(crate) fn feed_forward(&self, leaves: &Leaves, x: Tensor<3>, shape: BlockShape) -> Tensor<3> {
         let hidden = self.fc1.apply(leaves, self.norm2.composed(leaves, x), shape.hidden);
-        self.fc2.apply(leaves, activation::gelu(hidden), shape.embed)
+        self.fc2.apply(leaves, gelu(hidden), shape.embed)
     }
 
-    /// The attention branch, composed of tensor operations.
+    /// The attention branch for the tokens from `skip` on, composed of tensor operations. Relative positions are those
+    /// of all tokens.
     pub(crate) fn attention(
         &self,
         leaves: &Leaves,
         x: Tensor<3>,
+        skip: usize,
         shape: BlockShape,
         rows: Option<&RelativeRows>,
     ) -> Tensor<3> {
-        let [batch, tokens, _] = x.dims();
         let x = self.norm1.composed(leaves, x);
         let (heads, width) = (shape.heads, shape.head_dim);
+        let asking = last_of(x.clone(), skip);
+        let [batch, tokens, _] = asking.dims();
         let split = |linear: Linear, x: Tensor<3>| {
+            let [_, tokens, _] = x.dims();
             linear.apply(leaves, x, heads * width).reshape([batch, tokens, heads, width]).swap_dims(1, 2)
         };
-        let q = split(self.q, x.clone()) * (width as f64).powf(-0.5);
+        let q = split(self.q, asking) * (width as f64).powf(-0.5);
         let k = split(self.k, x.clone());
         let v = split(self.v, x);
-        let mut logits = q.clone().matmul(k.swap_dims(2, 3));
+        let mut logits = leaves.product(q.clone(), k.swap_dims(2, 3));
         let relative = self.relative.zip(rows);
         if let Some((tables, rows)) = relative {
             for (slot, rows) in [(tables.k_vertical, &rows.vertical), (tables.k_horizontal, &rows.horizontal)]
@@ -221,7 +245,7 @@ impl Block {
             }
         }
         let weights = activation::softmax(logits, 3);
-        let mut mixed = weights.clone().matmul(v);
+        let mut mixed = leaves.product(weights.clone(), v);
         if let Some((tables, rows)) = relative {
             for (slot, rows) in [(tables.v_vertical, &rows.vertical), (tables.v_horizontal, &rows.horizontal)]
             {
@@ -235,6 +259,18 @@ impl Block {
         let mixed = mixed.swap_dims(1, 2).reshape([batch, tokens, heads * width]);
         self.proj.apply(leaves, mixed, shape.embed)
     }
+}
+
+/// Tokens from `skip` on.
+fn last_of(x: Tensor<3>, skip: usize) -> Tensor<3> {
+    let [batch, tokens, width] = x.dims();
+    if skip == 0 { x } else { x.slice([0..batch, skip..tokens, 0..width]) }
+}
+
+/// By its definition: burn's own takes its gradient from the tanh approximation on some backends.
+fn gelu(x: Tensor<3>) -> Tensor<3> {
+    let share = (x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0;
+    x * share * 0.5
 }
 
 fn per_head(rows: &Tensor<3, Int>, batch: usize, heads: usize) -> Tensor<4, Int> {

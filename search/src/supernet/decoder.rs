@@ -86,14 +86,23 @@ impl Decoder {
             }
             None => self.join(leaves, tokens, &batch.seen, &batch.masked),
         };
-        for block in &self.blocks {
-            x = block.apply(leaves, x, block_shape(self.shape), None, None);
+        let shape = block_shape(self.shape);
+        let Some((last, others)) = self.blocks.split_last() else { return self.guess(leaves, x, count) };
+        for block in others {
+            x = block.apply(leaves, x, shape, None, None);
         }
+        // Nobody reads what the last block makes of the tokens that were seen.
+        let x = last.apply_to_last(leaves, x, count, shape);
+        self.guess(leaves, x, 0)
+    }
+
+    /// Pixels of the tokens from `skip` on.
+    fn guess(&self, leaves: &Leaves, x: Tensor<3>, skip: usize) -> Tensor<3> {
         match leaves.host() {
-            Some(host) => ops::tail(host, Some(self.norm), self.head, x, count, self.pixels),
+            Some(host) => ops::tail(host, Some(self.norm), self.head, x, skip, self.pixels),
             None => {
                 let [images, all, width] = x.dims();
-                let x = x.slice([0..images, count..all, 0..width]);
+                let x = x.slice([0..images, skip..all, 0..width]);
                 self.head.apply(leaves, self.norm.apply(leaves, x), self.pixels)
             }
         }

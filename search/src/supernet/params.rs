@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
 
 use crate::error::{Error, Result};
 use crate::ops::{Host, Precision, Sums};
@@ -147,10 +147,15 @@ impl Params {
 
     /// All values, without gradient: what a forward pass reads when nothing is learnt.
     pub fn frozen(&self) -> Leaves {
+        self.frozen_in(Precision::F32)
+    }
+
+    /// As [`Params::frozen`], with products in `precision`.
+    pub(crate) fn frozen_in(&self, precision: Precision) -> Leaves {
         let serves = crate::ops::serves(&self.device);
-        let host = serves.then(|| Host::new(&self.values, None, Precision::F32)).flatten().map(Arc::new);
+        let host = serves.then(|| Host::new(&self.values, None, precision)).flatten().map(Arc::new);
         let anchor = Tensor::zeros([1], &self.device);
-        Leaves { tensors: self.values.clone(), host, anchor }
+        Leaves { tensors: self.values.clone(), host, anchor, half: precision.half() }
     }
 
     /// All values as fresh leaves that collect gradients: in `sums` when the operations of [`crate::ops`] read
@@ -159,7 +164,7 @@ impl Params {
         let host = sums.and_then(|sums| Host::new(&self.values, Some(sums.clone()), precision)).map(Arc::new);
         let tensors = self.values.iter().map(|value| value.clone().autodiff().require_grad()).collect();
         let anchor = Tensor::zeros([1], &self.device).autodiff().require_grad();
-        Leaves { tensors, host, anchor }
+        Leaves { tensors, host, anchor, half: precision.half() }
     }
 
     /// Buffers for the gradients of values on the CPU; `None` when they are elsewhere.
@@ -204,6 +209,7 @@ pub struct Leaves {
     tensors: Vec<Tensor<2>>,
     host: Option<Arc<Host>>,
     anchor: Tensor<1>,
+    half: Option<FloatDType>,
 }
 
 impl Leaves {
@@ -220,6 +226,26 @@ impl Leaves {
     /// Where a gradient graph begins whose weights are no tensors of it.
     pub(crate) fn anchor(&self) -> Tensor<1> {
         self.anchor.clone()
+    }
+
+    /// The product of the last two axes, its inputs rounded as training's precision says; the answer is in f32.
+    pub(crate) fn product<const D: usize>(&self, a: Tensor<D>, b: Tensor<D>) -> Tensor<D> {
+        match self.half {
+            Some(half) => a.cast(half).matmul(b.cast(half)).cast(FloatDType::F32),
+            None => a.matmul(b),
+        }
+    }
+
+    /// `x · weight + bias` over the last axis, as [`Leaves::product`] rounds.
+    pub(crate) fn linear(&self, x: Tensor<3>, weight: Tensor<2>, bias: Tensor<1>) -> Tensor<3> {
+        match self.half {
+            // The bias is added in f32, and so is its gradient, a sum over all tokens.
+            Some(half) => {
+                let product = module::linear(x.cast(half), weight.cast(half), None).cast(FloatDType::F32);
+                product + bias.unsqueeze::<3>()
+            }
+            None => module::linear(x, weight, Some(bias)),
+        }
     }
 
     /// The leading rows and columns of a parameter.

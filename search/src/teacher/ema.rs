@@ -2,6 +2,7 @@
 
 use super::{Features, NamedMatrix, Teacher};
 use crate::error::Result;
+use crate::ops::Precision;
 use crate::recipe::Labels;
 use crate::supernet::{Supernet, Visible, block_at, without_class};
 
@@ -34,9 +35,9 @@ impl Teacher for Ema {
         Labels::None
     }
 
-    fn features(&self, visible: &Visible) -> Result<Features> {
+    fn features(&self, visible: &Visible, precision: Precision) -> Result<Features> {
         let encoder = &self.average.encoder;
-        let leaves = self.average.params.frozen();
+        let leaves = self.average.params.frozen_in(precision);
         let (last, tapped) = encoder.encode_with(&leaves, encoder.arch(), visible, &self.taps, None);
         Ok(Features { last: without_class(last), layers: tapped.into_iter().map(without_class).collect() })
     }

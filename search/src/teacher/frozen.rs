@@ -4,15 +4,15 @@ use masktas_export::VitArch;
 
 use super::{Features, Teacher};
 use crate::error::{Error, Result};
+use crate::ops::Precision;
 use crate::recipe::Labels;
 use crate::supernet::extract::Network;
-use crate::supernet::{Leaves, Visible, block_at, without_class};
+use crate::supernet::{Visible, block_at, without_class};
 
 /// A teacher whose weights never change.
 pub struct Frozen {
     name: &'static str,
     network: Network,
-    leaves: Leaves,
     taps: Vec<usize>,
     labels: Labels,
 }
@@ -22,8 +22,7 @@ impl Frozen {
     pub fn new(name: &'static str, network: Network, layers: &[f64], labels: Labels) -> Self {
         let depth = network.encoder.arch().blocks.len();
         let taps = layers.iter().map(|share| block_at(*share, depth)).collect();
-        let leaves = network.params.frozen();
-        Self { name, network, leaves, taps, labels }
+        Self { name, network, taps, labels }
     }
 
     /// Refuses a teacher that cannot see the student's patches.
@@ -52,9 +51,10 @@ impl Teacher for Frozen {
         self.labels
     }
 
-    fn features(&self, visible: &Visible) -> Result<Features> {
+    fn features(&self, visible: &Visible, precision: Precision) -> Result<Features> {
         let encoder = &self.network.encoder;
-        let (last, tapped) = encoder.encode_with(&self.leaves, encoder.arch(), visible, &self.taps, None);
+        let leaves = self.network.params.frozen_in(precision);
+        let (last, tapped) = encoder.encode_with(&leaves, encoder.arch(), visible, &self.taps, None);
         Ok(Features { last: without_class(last), layers: tapped.into_iter().map(without_class).collect() })
     }
 }

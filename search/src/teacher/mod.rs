@@ -8,6 +8,7 @@ use burn::tensor::Tensor;
 use serde::{Deserialize, Serialize};
 
 use crate::error::Result;
+use crate::ops::Precision;
 use crate::recipe::Labels;
 use crate::run::Run;
 use crate::supernet::{Region, Supernet, Visible};
@@ -84,11 +85,12 @@ pub trait Teacher: Send + Sync {
     fn width(&self) -> usize;
     /// Whether it ever saw a label; anything but `none` ends every claim of a label-free search.
     fn labels(&self) -> Labels;
-    /// Features of the seen patches.
+    /// Features of the seen patches, computed with products in `precision`: what it is asked for by training is as
+    /// exact as training is.
     ///
     /// # Errors
     /// When the device fails.
-    fn features(&self, visible: &Visible) -> Result<Features>;
+    fn features(&self, visible: &Visible, precision: Precision) -> Result<Features>;
     /// Called after each optimiser step; only teachers that follow the student do anything.
     fn follow(&mut self, _supernet: &Supernet) {}
     /// State to checkpoint: matrices by name. Empty for frozen teachers.

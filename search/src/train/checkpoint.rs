@@ -9,6 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::{Deserialize, Serialize};
 
 use super::adamw::AdamW;
+use super::gradients::Gradients;
 use super::trainer::Trainer;
 use crate::error::{At, Error, Result};
 use crate::run::write_atomic;
@@ -157,8 +158,8 @@ pub fn save(trainer: &Trainer, step: u64, path: &Path) -> Result<()> {
         Some(teacher) => teacher.state()?,
         None => Vec::new(),
     };
-    let more =
-        state.into_iter().map(|(name, shape, values)| (format!("teacher/{name}"), shape, values)).collect();
+    let state = state.into_iter().map(|(name, shape, values)| (format!("teacher/{name}"), shape, values));
+    let more = state.chain(Gradients::scale_to_host(trainer.gradients())?).collect();
     let header = Header::new(step, trainer.objective.name(), trainer.objective.state());
     write(path, &header, &trainer.supernet.params, &trainer.optimizer, more)
 }
@@ -174,6 +175,8 @@ pub fn load(trainer: &mut Trainer, path: &Path) -> Result<Option<u64>> {
         return Err(saved.damaged(format!("trained with objective {was}, the recipe says {is}")));
     }
     saved.restore(&mut trainer.supernet.params, &mut trainer.optimizer)?;
+    let device = trainer.supernet.params.device().clone();
+    Gradients::restore_scale(trainer.gradients_mut(), &saved, &device);
     trainer.objective.restore(&saved.header.state)?;
     if let Some(teacher) = &mut trainer.teacher {
         teacher.restore(&mut |name| saved.tensor(&format!("teacher/{name}")))?;

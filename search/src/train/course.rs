@@ -8,6 +8,7 @@ use masktas_export::VitArch;
 
 use super::checkpoint;
 use super::schedule::Schedule;
+use super::terms::Terms;
 use super::trainer::Trainer;
 use crate::error::{Error, Result};
 use crate::images::{Augment, Batches, Images};
@@ -17,6 +18,9 @@ use crate::supernet::Mask;
 
 /// Points kept of a training curve, about.
 const CURVE_POINTS: u64 = 200;
+/// On a GPU the loss is read once in so many steps at least: between readings steps are handed over without waiting
+/// for them, and each keeps its images in memory until it is done.
+const READ_STEPS: u64 = 16;
 
 /// What a training run is, apart from the network.
 #[derive(Clone, Debug)]
@@ -77,8 +81,11 @@ impl Course {
             // The images of a step are decoded and cut while the step before it computes.
             let mut ahead = None;
             let mut steps = || -> Result<()> {
+                let mut unread: Option<Terms> = None;
                 while step < total {
                     if progress.stop() {
+                        // A loss that has left the numbers must not become a checkpoint.
+                        unread.take().map(Terms::read).transpose()?;
                         checkpoint::save(trainer, step, saved)?;
                         return Err(Error::Interrupted);
                     }
@@ -90,12 +97,20 @@ impl Course {
                         let (source, next) = (&source, step + 1);
                         ahead = Some(scope.spawn(move || source.batch(next)));
                     }
-                    last = trainer.step(&pixels, &masks, &subnets(step), schedule.rate(step))?;
+                    let terms = trainer.step(&pixels, &masks, &subnets(step), schedule.rate(step))?;
                     step += 1;
-                    if step % (total / CURVE_POINTS).max(1) == 0 || step == total {
+                    let point = step % (total / CURVE_POINTS).max(1) == 0 || step == total;
+                    let save = step % self.checkpoint_steps.max(1) as u64 == 0 || step % per_epoch == 0;
+                    if terms.at_hand() || point || save || step % READ_STEPS == 0 {
+                        last = terms.read()?;
+                        unread = None;
+                    } else {
+                        unread = Some(terms);
+                    }
+                    if point {
                         curve((step, &last))?;
                     }
-                    if step % self.checkpoint_steps.max(1) as u64 == 0 || step % per_epoch == 0 {
+                    if save {
                         checkpoint::save(trainer, step, saved)?;
                     }
                     progress.advance(step, &describe(&last));

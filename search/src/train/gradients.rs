@@ -1,10 +1,15 @@
 //! Where a step's gradients add up.
 
-use burn::tensor::Tensor;
+use burn::tensor::{Device, Tensor};
 
+use super::checkpoint::Saved;
+use super::loss_scale::LossScale;
 use crate::error::{Error, Result};
 use crate::ops::{self, Precision, Sums};
-use crate::supernet::{Leaves, Params};
+use crate::supernet::{Leaves, Params, Region};
+
+/// Name of the loss scale in a checkpoint.
+const SCALE: &str = "loss_scale";
 
 /// The gradients of one lane: added up over its images and over the subnets of a step.
 ///
@@ -13,17 +18,21 @@ use crate::supernet::{Leaves, Params};
 pub struct Gradients {
     pub(super) sums: Option<Sums>,
     pub(super) tensors: Vec<Option<Tensor<2>>>,
+    /// Of training in f16.
+    pub(super) scale: Option<LossScale>,
+    pub(super) precision: Precision,
 }
 
 impl Gradients {
-    /// Nothing yet, for the values of `params`.
-    pub fn new(params: &Params) -> Self {
-        Self { sums: params.sums(), tensors: params.slots().map(|_| None).collect() }
+    /// Nothing yet, for the values of `params`, with products in `precision`.
+    pub fn new(params: &Params, precision: Precision) -> Self {
+        let scale = (precision == Precision::F16).then(|| LossScale::new(params.device()));
+        Self { sums: params.sums(), tensors: params.slots().map(|_| None).collect(), scale, precision }
     }
 
     /// Leaves whose gradients come here.
-    pub(crate) fn leaves(&self, params: &Params, precision: Precision) -> Leaves {
-        params.leaves(self.sums.as_ref(), precision)
+    pub(crate) fn leaves(&self, params: &Params) -> Leaves {
+        params.leaves(self.sums.as_ref(), self.precision)
     }
 
     /// Adds the gradients of `loss` for every leaf it reaches.
@@ -31,6 +40,10 @@ impl Gradients {
     /// # Errors
     /// [`Error::Backend`] when a gradient is not where its value is.
     pub(crate) fn add(&mut self, leaves: &Leaves, params: &Params, loss: Tensor<1>) -> Result<()> {
+        let loss = match &self.scale {
+            Some(scale) => loss * Tensor::from_inner(scale.factor()),
+            None => loss,
+        };
         let mut gradients = loss.backward();
         for slot in params.slots() {
             let Some(gradient) = leaves.get(slot).grad_remove(&mut gradients) else { continue };
@@ -52,6 +65,23 @@ impl Gradients {
             }
         }
         Ok(())
+    }
+
+    /// The loss scale of training in f16, which all lanes share, as tensors of a checkpoint.
+    ///
+    /// # Errors
+    /// [`Error::Backend`] when the device lost it.
+    pub(crate) fn scale_to_host(lanes: &[Self]) -> Result<Vec<(String, Region, Vec<f32>)>> {
+        let scale = lanes.iter().find_map(|lane| lane.scale.as_ref());
+        scale.map(|scale| Ok((SCALE.to_owned(), [2, 1], scale.to_host()?))).into_iter().collect()
+    }
+
+    /// Puts a saved loss scale back, where there is one and lanes have one.
+    pub(crate) fn restore_scale(lanes: &mut [Self], saved: &Saved, device: &Device) {
+        let Some(values) = saved.tensor(SCALE).filter(|values| values.len() == 2) else { return };
+        for scale in lanes.iter_mut().filter_map(|lane| lane.scale.as_mut()) {
+            scale.restore(values.clone(), device);
+        }
     }
 
     /// Every gradient on the host, by slot; `None` where there is none.

@@ -4,11 +4,12 @@
 //! split instead. Inside a lane everything runs on one thread, hence results depend on the number
 //! of lanes and on nothing else about the threads.
 
+use burn::tensor::Device;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::error::{Error, Result};
 
-/// A fixed number of single-threaded workers.
+/// A fixed number of single-threaded workers; without any, the thread that calls is the only lane.
 pub struct Lanes {
     pools: Vec<ThreadPool>,
 }
@@ -28,9 +29,23 @@ impl Lanes {
             .map_err(|error| Error::Backend(format!("no worker threads: {error}")))
     }
 
-    /// Number of workers.
+    /// One lane for a GPU: the thread that calls. Work from one thread is one queue there, which another one would
+    /// have to wait for.
+    pub fn caller() -> Self {
+        Self { pools: Vec::new() }
+    }
+
+    /// Lanes for training on `device`: `threads` on the CPU, as [`Lanes::new`] counts them, one for a GPU.
+    ///
+    /// # Errors
+    /// As [`Lanes::new`].
+    pub fn on(device: &Device, threads: usize) -> Result<Self> {
+        if device.clone().inner() == Device::flex() { Self::new(threads) } else { Ok(Self::caller()) }
+    }
+
+    /// Number of lanes.
     pub fn count(&self) -> usize {
-        self.pools.len()
+        self.pools.len().max(1)
     }
 
     /// Runs `work` on every item, items dealt to the lanes in turn; results in the items' order.
@@ -42,6 +57,9 @@ impl Lanes {
         items: Vec<I>,
         work: impl Fn(I) -> Result<T> + Sync,
     ) -> Result<Vec<T>> {
+        if self.pools.is_empty() {
+            return items.into_iter().map(work).collect();
+        }
         let lanes = self.pools.len();
         let mut hands: Vec<Vec<(usize, I)>> = (0..lanes).map(|_| Vec::new()).collect();
         let count = items.len();
@@ -84,6 +102,15 @@ mod tests {
             let expected: Vec<_> = (0..7).map(|i| (i * i, 1)).collect();
             assert_eq!(squares.unwrap(), expected);
         }
+    }
+
+    #[test]
+    fn without_workers_the_caller_works() {
+        let caller = std::thread::current().id();
+        let lanes = Lanes::caller();
+        assert_eq!(lanes.count(), 1);
+        let here = lanes.map(vec![1, 2], |i| Ok((i, std::thread::current().id() == caller)));
+        assert_eq!(here.unwrap(), [(1, true), (2, true)]);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use masktas_export::VitArch;
 use super::adamw::{AdamW, AdamWConfig};
 use super::gradients::Gradients;
 use super::lanes::Lanes;
+use super::terms::Terms;
 use crate::collective::Collective;
 use crate::error::{Error, Result};
 use crate::objective::{Objective, Pass, Term};
@@ -42,9 +43,6 @@ pub struct Trainer {
     micro_batch: usize,
 }
 
-/// Values of the terms: one list a subnet, in the order of the objective.
-type Values = Vec<Vec<(&'static str, f64)>>;
-
 /// A part of a batch, and how much it counts.
 #[derive(Clone, Copy)]
 struct Part<'a> {
@@ -64,14 +62,15 @@ impl Trainer {
         lanes: Arc<Lanes>,
     ) -> Self {
         let optimizer = AdamW::new(&supernet.params, config);
-        let gradients = fresh(&supernet, &lanes);
         let (precision, micro_batch) = (Precision::F32, 0);
+        let gradients = fresh(&supernet, &lanes, precision);
         Self { supernet, optimizer, objective, teacher, collective, lanes, gradients, precision, micro_batch }
     }
 
     /// With matrix products in `precision`; weights, sums and everything else stay in f32.
     pub fn with_precision(self, precision: Precision) -> Self {
-        Self { precision, ..self }
+        let gradients = fresh(&self.supernet, &self.lanes, precision);
+        Self { precision, gradients, ..self }
     }
 
     /// With at most `images` at a time in a lane; 0: as many as the device likes.
@@ -88,17 +87,12 @@ impl Trainer {
     /// features teach the others (in-place distillation), gradients are summed over subnets and
     /// averaged over images, and the weights move once.
     ///
-    /// Returns each term's mean over the subnets, by name.
+    /// Returns what the loss was. On a GPU nothing waits for that, but in the first steps, whose terms the objective
+    /// takes note of; so a loss that has left the numbers shows when somebody reads it.
     ///
     /// # Errors
-    /// When the device fails or the loss leaves the numbers.
-    pub fn step(
-        &mut self,
-        pixels: &[f32],
-        masks: &[Mask],
-        subnets: &[VitArch],
-        rate: f64,
-    ) -> Result<Vec<(&'static str, f64)>> {
+    /// When the device fails or the loss is known to have left the numbers.
+    pub fn step(&mut self, pixels: &[f32], masks: &[Mask], subnets: &[VitArch], rate: f64) -> Result<Terms> {
         let hands = self.deal(pixels, masks);
         let scaled = self.objective.scaled();
         if !scaled {
@@ -118,7 +112,7 @@ impl Trainer {
         if let Some(teacher) = &mut self.teacher {
             teacher.follow(&self.supernet);
         }
-        Ok(means(&values))
+        Ok(values)
     }
 
     /// A batch cut into micro-batches, some for each lane; all as equal as they can be.
@@ -147,7 +141,7 @@ impl Trainer {
 
     /// Takes every part through every subnet, forward and, when it is to `learn`, backward. Returns the terms over
     /// the whole batch, over all ranks.
-    fn work(&mut self, hands: &[Vec<Part<'_>>], subnets: &[VitArch], learn: bool) -> Result<Values> {
+    fn work(&mut self, hands: &[Vec<Part<'_>>], subnets: &[VitArch], learn: bool) -> Result<Terms> {
         if hands.iter().all(Vec::is_empty) {
             return Err(Error::Invalid {
                 thing: "the batch of a training step".to_owned(),
@@ -157,21 +151,26 @@ impl Trainer {
         }
         let gradients = std::mem::take(&mut self.gradients);
         let done = self.spread(hands, gradients, subnets, learn);
-        let (gradients, mut values) = match done {
-            Ok(done) => done,
+        let done = done.and_then(|(gradients, mut values)| {
+            let wanted = values.names().any(|name| self.objective.wants(name));
+            if values.at_hand() || wanted || self.collective.size() > 1 {
+                values.fetch()?;
+            }
+            self.mean_over_ranks(&mut values);
+            values.check()?;
+            Ok((gradients, values))
+        });
+        match done {
+            Ok((gradients, values)) => {
+                self.gradients = gradients;
+                Ok(values)
+            }
             Err(error) => {
                 // What a failed step left must not enter the next one.
-                self.gradients = fresh(&self.supernet, &self.lanes);
-                return Err(error);
+                self.gradients = fresh(&self.supernet, &self.lanes, self.precision);
+                Err(error)
             }
-        };
-        self.gradients = gradients;
-        self.mean_over_ranks(&mut values);
-        if let Some((name, value)) = values.iter().flatten().find(|(_, value)| !value.is_finite()) {
-            self.gradients = fresh(&self.supernet, &self.lanes);
-            return Err(Error::Diverged { term: name, value: *value });
         }
-        Ok(values)
     }
 
     /// Hands to lanes; their gradients and the terms over the whole batch.
@@ -181,15 +180,15 @@ impl Trainer {
         mut gradients: Vec<Gradients>,
         subnets: &[VitArch],
         learn: bool,
-    ) -> Result<(Vec<Gradients>, Values)> {
+    ) -> Result<(Vec<Gradients>, Terms)> {
         let spare = gradients.split_off(hands.len().min(gradients.len()));
         let work =
             |(hand, gradients): (&Vec<Part<'_>>, Gradients)| self.lane(hand, gradients, subnets, learn);
         let done = self.lanes.map(hands.iter().zip(gradients).collect(), work)?;
-        let (mut gradients, mut values) = (Vec::with_capacity(self.lanes.count()), Values::new());
+        let (mut gradients, mut values) = (Vec::with_capacity(self.lanes.count()), Terms::default());
         for (lane, of_lane) in done {
             gradients.push(lane);
-            add(&mut values, &of_lane, 1.0);
+            values.add(&of_lane, 1.0);
         }
         gradients.extend(spare);
         Ok((gradients, values))
@@ -202,18 +201,19 @@ impl Trainer {
         mut gradients: Gradients,
         subnets: &[VitArch],
         learn: bool,
-    ) -> Result<(Gradients, Values)> {
+    ) -> Result<(Gradients, Terms)> {
         let params = &self.supernet.params;
         // Leaves of its own per lane: a shared leaf would make one graph, and one lock, of all.
-        let leaves = if learn { gradients.leaves(params, self.precision) } else { params.frozen() };
-        let mut values = Values::new();
+        let leaves = if learn { gradients.leaves(params) } else { params.frozen() };
+        let mut values = Terms::default();
         for part in hand {
             let batch =
                 MaskedBatch::new(part.pixels, part.masks, self.supernet.encoder.arch(), params.device());
+            let teacher = self.teacher.as_deref();
             let teacher =
-                self.teacher.as_ref().map(|teacher| teacher.features(&batch.visible)).transpose()?;
+                teacher.map(|teacher| teacher.features(&batch.visible, self.precision)).transpose()?;
             let mut largest: Option<Tensor<3>> = None;
-            let mut of_part = Values::new();
+            let mut of_part = Terms::default();
             for arch in subnets {
                 let (leaves, teacher, batch) = (&leaves, teacher.as_ref(), &batch);
                 let pass = Pass {
@@ -226,13 +226,12 @@ impl Trainer {
                 };
                 let (terms, features) = self.objective.terms(&pass)?;
                 largest.get_or_insert(features);
-                let read = |term: &Term| Ok((term.name, term.value()?));
-                of_part.push(terms.iter().map(read).collect::<Result<Vec<_>>>()?);
+                of_part.push(&terms)?;
                 if learn {
                     self.learn(&mut gradients, leaves, terms, part.weight)?;
                 }
             }
-            add(&mut values, &of_part, part.weight);
+            values.add(&of_part, part.weight);
         }
         Ok((gradients, values))
     }
@@ -247,49 +246,32 @@ impl Trainer {
         gradients.add(leaves, &self.supernet.params, total)
     }
 
-    fn note(&mut self, values: &Values) {
-        for (name, value) in values.iter().flatten() {
-            self.objective.note(name, *value);
-        }
+    fn note(&mut self, values: &Terms) {
+        values.here().for_each(|(name, value)| self.objective.note(name, value));
     }
 
     /// Means over ranks of values that every rank has; on one rank the values themselves, all bits of them.
-    fn mean_over_ranks(&self, values: &mut Values) {
+    fn mean_over_ranks(&self, values: &mut Terms) {
         if self.collective.size() == 1 {
             return;
         }
-        let mut rounded: Vec<f32> = values.iter().flatten().map(|(_, value)| *value as f32).collect();
+        let mut rounded: Vec<f32> = values.here().map(|(_, value)| value as f32).collect();
         self.collective.all_reduce_mean(&mut rounded);
-        for ((_, value), mean) in values.iter_mut().flatten().zip(rounded) {
-            *value = f64::from(mean);
-        }
+        values.replace(rounded.into_iter().map(f64::from));
+    }
+
+    /// The lanes' gradients, whose loss scale a checkpoint keeps.
+    pub(super) fn gradients(&self) -> &[Gradients] {
+        &self.gradients
+    }
+
+    /// As [`Trainer::gradients`], to be restored.
+    pub(super) fn gradients_mut(&mut self) -> &mut [Gradients] {
+        &mut self.gradients
     }
 }
 
 /// Gradients for every lane, nothing in them yet.
-fn fresh(supernet: &Supernet, lanes: &Lanes) -> Vec<Gradients> {
-    (0..lanes.count()).map(|_| Gradients::new(&supernet.params)).collect()
-}
-
-/// `sums += weight * values`.
-fn add(sums: &mut Values, values: &Values, weight: f64) {
-    if sums.is_empty() {
-        let zeros = |terms: &Vec<(&'static str, f64)>| terms.iter().map(|(name, _)| (*name, 0.0)).collect();
-        *sums = values.iter().map(zeros).collect();
-    }
-    for ((_, sum), (_, value)) in sums.iter_mut().flatten().zip(values.iter().flatten()) {
-        *sum += weight * value;
-    }
-}
-
-/// Each term's mean over the subnets that have it.
-fn means(values: &Values) -> Vec<(&'static str, f64)> {
-    let mut sums: Vec<(&'static str, f64, u32)> = Vec::new();
-    for (name, value) in values.iter().flatten() {
-        match sums.iter_mut().find(|(known, ..)| known == name) {
-            Some((_, sum, count)) => (*sum, *count) = (*sum + value, *count + 1),
-            None => sums.push((name, *value, 1)),
-        }
-    }
-    sums.into_iter().map(|(name, sum, count)| (name, sum / f64::from(count))).collect()
+fn fresh(supernet: &Supernet, lanes: &Lanes, precision: Precision) -> Vec<Gradients> {
+    (0..lanes.count()).map(|_| Gradients::new(&supernet.params, precision)).collect()
 }

@@ -2,7 +2,8 @@
 
 use masktas_export::arch::NORM_EPSILON;
 
-use super::super::product::Precision;
+use super::super::last_rows::LastRows;
+use super::super::precision::Precision;
 use super::super::{attention, feed_forward, linear, loss, norm, places, tail};
 use super::{FAMILIES, noise, plain};
 use crate::rand::{Draw, stream};
@@ -166,8 +167,13 @@ fn attention_branch(of: BlockShape, shape: BlockShape, path: Option<&[f32]>) {
         v: layer(value(7), value(8), into),
         proj: layer(value(9), value(10), out),
     };
-    let sizes =
-        attention::Shape { images: IMAGES, tokens: TOKENS, heads: shape.heads, head_dim: shape.head_dim };
+    let sizes = attention::Shape {
+        images: IMAGES,
+        tokens: TOKENS,
+        skip: 0,
+        heads: shape.heads,
+        head_dim: shape.head_dim,
+    };
     let (answer, kept) = attention::forward(value(0), &weights, sizes, NORM_EPSILON, path, true);
     let (again, none) = attention::forward(value(0), &weights, sizes, NORM_EPSILON, path, false);
     assert!(none.is_none() && again == answer, "without a gradient the answer is the same, bit for bit");
@@ -199,7 +205,7 @@ fn tails() {
         let sizes = [embed, output, 17];
         let norm = normed.then(|| norm::Norm { gain: &value(1)[..embed], bias: &value(2)[..embed] });
         let linear = layer(value(3), value(4), sizes);
-        let shape = tail::Shape { images: IMAGES, tokens, skip };
+        let shape = LastRows { images: IMAGES, tokens, skip };
         let (answer, kept) = tail::forward(value(0), norm, linear, shape, NORM_EPSILON);
         let mut all = zeros(&inputs);
         let [of_x, gain, shift, w, b] = all.as_mut_slice() else { unreachable!() };

@@ -1,6 +1,7 @@
 //! Matrix products against sums in f64: odd sizes, strides, transposes, every way to begin, both precisions.
 
-use super::super::product::{Onto, Precision, View, bf16_available, product};
+use super::super::precision::{Precision, bf16_available};
+use super::super::product::{Onto, View, product};
 use super::noise;
 
 /// `value` with 8 bits of mantissa, ties to even.
