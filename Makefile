@@ -12,6 +12,11 @@ TORCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/torch
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
+# Where `make test-gpu` trains, and the feature that each such device needs.
+DEVICE ?= wgpu
+GPU_FEATURE_wgpu := gpu-wgsl
+GPU_FEATURE_vulkan := gpu
+GPU_FEATURE_cuda := cuda
 # A run whose supernet is trained just long enough for its score to tell subnets apart.
 SCORE_RUN ?= runs/score
 # What make has put in place, under the names that tests look for.
@@ -62,11 +67,11 @@ bench-training: setup ## Time the supernet's training step beside PyTorch, which
 	@$(if $(MASKTAS_PYTHON),,scripts/venv.sh "$(TORCH_DIR)" torch.txt)
 	@$(or $(MASKTAS_PYTHON),$(TORCH_DIR)/bin/python) scripts/bench_training.py $(ARGS)
 
-bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128".
+bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128", SCORE_SET="--set KEY=VALUE".
 	$(CARGO) build --release
 	@[ -e $(SCORE_RUN)/trials.jsonl ] || $(PROGRAM) search $$([ -e $(SCORE_RUN)/run.toml ] && echo --resume $(SCORE_RUN) || \
 	  echo --config examples/cifar10.toml --data $(CIFAR10) --out $(SCORE_RUN) --set teacher.epochs=2 --set supernet.epochs=2 \
-	  --set sampler.evaluations=20)
+	  --set sampler.evaluations=20 $(SCORE_SET))
 	@$(CARGO) bench --workspace --bench score -- --run $(SCORE_RUN) $(ARGS)
 
 cifar10: ## Fetch CIFAR-10 and write its official binary batches, checked against the published MD5 sums.
@@ -85,11 +90,11 @@ cifar10-search: cifar10 ## Search CIFAR-10 and fine-tune the find beside a unifo
 install: setup ## Install the program; GPU=1 adds training on a GPU (its build takes long).
 	$(CARGO) install --locked --path . $(if $(filter 1 yes true,$(GPU)),--features gpu)
 
-check-gpu: setup ## Type-check both features that train on a GPU, and the test that compares one with the CPU.
-	$(CARGO) check --release -p masktas-search --features gpu
+check-gpu: setup ## Type-check the features that train through Vulkan, and the tests that compare with the CPU.
+	$(CARGO) check --release -p masktas-search --features gpu --lib --test gpu
 	$(CARGO) check --release -p masktas-search --features gpu-wgsl --lib --test gpu
 
-test-gpu: setup ## Train one step through WGSL on a Vulkan driver and compare it with the CPU.
+test-gpu: setup ## Train on a GPU and compare with the CPU: through WGSL on any Vulkan driver, or DEVICE=vulkan, DEVICE=cuda.
 	@mkdir -p target
-	$(CARGO) test --release -p masktas-search --features gpu-wgsl --test gpu -- --nocapture --test-threads=1 2>&1 | tee target/test-gpu.log
+	MASKTAS_TEST_DEVICE=$(DEVICE) $(CARGO) test --release -p masktas-search --features $(GPU_FEATURE_$(DEVICE)) --test gpu -- --nocapture --test-threads=1 2>&1 | tee target/test-gpu.log
 	@grep -qE '^test result: ok\. [1-9]' target/test-gpu.log || { echo "test-gpu: no test ran, see target/test-gpu.log" >&2; exit 1; }

@@ -35,8 +35,8 @@ import time
 EPSILON = 1e-6
 BUILD = ["cargo", "bench", "--workspace", "--bench", "supernet_step"]
 # How far loss terms may be apart, by precision. Under bf16 the smallest one, of relations that nearly agree, moves most.
-SAME = {"f32": 1e-3, "bf16": 0.15, "f16": 0.05}
-MODES = ["eager", "eager-bf16", "compiled", "compiled-bf16"]
+SAME = {"f32": 1e-3, "bf16": 0.15, "f16": 0.05, "tf32": 0.02}
+MODES = ["eager", "eager-tf32", "eager-bf16", "compiled", "compiled-tf32", "compiled-bf16"]
 # Compiling takes minutes for each shape and number of threads.
 DEFAULT = ["eager", "eager-bf16", "compiled"]
 
@@ -140,10 +140,12 @@ class Step:
     """The step of `benches/supernet_step`, written as one would in PyTorch."""
 
     def __init__(self, about, tensors, mode, device):
-        self.about, recipe, self.device = about, about["recipe"], device
+        self.about, recipe = about, about["recipe"]
+        self.where, self.device = device, torch.device(device).type
+        # As masktas does, a step brings its images and masks to the device.
+        batch = tensors.pop("pixels"), tensors.pop("seen").long(), tensors.pop("masked").long()
+        self.batch = [part.pin_memory() if self.device == "cuda" else part for part in batch]
         tensors = {name: value.to(device) for name, value in tensors.items()}
-        self.pixels = tensors.pop("pixels")
-        self.seen, self.masked = tensors.pop("seen").long(), tensors.pop("masked").long()
         teacher = {k[len("teacher.") :]: v for k, v in tensors.items() if k.startswith("teacher.")}
         student = {k: v for k, v in tensors.items() if not k.startswith("teacher.")}
         self.teacher, self.student = Parameters(teacher, False), Parameters(student, True)
@@ -158,6 +160,9 @@ class Step:
         self.means = {}
         self.done = 0
         self.bf16 = mode.endswith("bf16")
+        if mode.endswith("tf32"):
+            # What masktas on CUDA may do in f32: matrix units that read 11 bits of mantissa.
+            torch.set_float32_matmul_precision("high")
         if mode.startswith("compiled"):
             # Every subnet is a shape of its own, not a sign that shapes change.
             torch._dynamo.config.recompile_limit = 64
@@ -216,6 +221,7 @@ class Step:
         return terms, features.detach()
 
     def run(self):
+        self.pixels, self.seen, self.masked = (part.to(self.where, non_blocking=True) for part in self.batch)
         with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
             patches, target = self.cut()
             with torch.no_grad():
@@ -270,10 +276,11 @@ def torch_worker(arguments):
 
 
 def matmul_rate(about, seconds, device):
-    """Best FLOP/s of torch.matmul in f32 over products of the step."""
+    """Best FLOP/s of torch.matmul in f32 over products of the step, of its whole batch on a GPU."""
     best, arch = 0.0, about["subnets"][0]
     width, hidden = arch["embed"], arch["blocks"][0]["hidden"]
-    for m, k, n in [(256, 256, 256), (64 * 17, width, hidden), (64 * 17, hidden, width), (16 * 65, 128, 512)]:
+    rows = about["batch"] if device == "cuda" else 64
+    for m, k, n in [(256, 256, 256), (rows * 17, width, hidden), (rows * 17, hidden, width), (rows * 16, 128, 512)]:
         # As many at once as keep a GPU from waiting for the next one.
         a, b, times = torch.rand(m, k, device=device), torch.rand(k, n, device=device), 100 if device == "cuda" else 1
         end = time.perf_counter() + seconds
@@ -328,7 +335,7 @@ class Worker:
 
 
 def check(ours, worker, step):
-    same = SAME[next((name for name in ["bf16", "f16"] if worker.name.endswith(name)), "f32")]
+    same = SAME[next((name for name in ["bf16", "tf32", "f16"] if worker.name.endswith(name)), "f32")]
     for name, value in ours["terms"].items():
         other = step["terms"][name]
         if not abs(other - value) <= same * abs(value):
@@ -373,7 +380,7 @@ def compare(arguments, program, space, batch, threads, halves):
         ]
         workers = ours + theirs
         for one in workers:
-            one.at_rest = one.peak_mib()
+            one.at_rest = f"{one.peak_mib():.0f}" if arguments.device == "flex" else ""
         for _ in range(arguments.warmups):
             steps = [worker.steps(arguments.steps) for worker in workers]
             for one, step in zip(workers, steps):
@@ -410,7 +417,7 @@ def compare(arguments, program, space, batch, threads, halves):
             rows[worker.name] = {"times": worker.times, "peak_mib": worker.peak_mib(), "floor": floor}
             print(
                 f"| {worker.name} | {middle:.3f} ± {deviation:.3f} | {batch / middle:.1f} | {ratio(base)} | {ratio(fastest)} |"
-                f" {100 * floor / middle:.0f} % | {worker.peak_mib():.0f} | {worker.at_rest:.0f} |",
+                f" {100 * floor / middle:.0f} % | {worker.peak_mib():.0f} | {worker.at_rest} |",
                 flush=True,
             )
         for worker in workers:
@@ -484,7 +491,7 @@ def main():
     parser.add_argument("--batches", type=int, nargs="+", default=[64, 256])
     parser.add_argument("--spaces", nargs="+", default=["vit-micro", "vit-tiny"])
     parser.add_argument(
-        "--modes", nargs="*", choices=MODES, default=DEFAULT, help="of PyTorch; compiled ones run with the most threads only"
+        "--modes", nargs="*", choices=MODES, help=f"of PyTorch; {' '.join(DEFAULT)}, on a GPU all; compiled ones run with the most threads only"
     )
     parser.add_argument("--program", help="the built bench, instead of building it with cargo")
     parser.add_argument("--json", metavar="FILE", help="keep every round's times")
@@ -497,6 +504,7 @@ def main():
     arguments.steps = arguments.steps or (1 if cpu else 20)
     arguments.warmups = (2 if cpu else 6) if arguments.warmups is None else arguments.warmups
     arguments.threads = arguments.threads or ([1, 2] if cpu else [1])
+    arguments.modes = arguments.modes if arguments.modes is not None else DEFAULT if cpu else MODES
     arguments.torch_device = arguments.torch_device or ("cpu" if cpu else "cuda")
     program = [arguments.program] if arguments.program else built(arguments.device)
     asked = program + ["--precisions", "--device", arguments.device]

@@ -7,6 +7,7 @@
 //! the weights of an undisturbed one; a training of other settings or labels begins anew and
 //! replaces it.
 
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,23 +16,23 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use crate::collective::Solo;
+use crate::device;
 use crate::error::{Error, Result};
 use crate::images::{self, Augment, Batches, Images, LabelSet};
-use crate::ops;
+use crate::objective::Term;
 use crate::progress::Progress;
 use crate::rand::{Draw, stream};
 use crate::recipe;
 use crate::supernet::extract::Network;
 use crate::supernet::{Leaves, Visible};
 use crate::train::checkpoint::{self, Header, Saved};
-use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Precision, Schedule};
+use crate::train::course::READ_STEPS;
+use crate::train::{AdamW, AdamWConfig, Gradients, Lanes, Precision, Schedule, Terms};
 
 /// AdamW's decay rates for fine-tuning, as in MAE.
 const BETAS: [f64; 2] = [0.9, 0.999];
 /// Images per forward pass when nothing is learnt.
 const EVAL_BATCH: usize = 250;
-/// Most images a lane looks at in one go while it learns, on the CPU: their activations stay in the cache.
-const MICRO_BATCH: usize = 16;
 /// What its checkpoints call the loss.
 const OBJECTIVE: &str = "classification";
 
@@ -63,6 +64,8 @@ pub struct Tuning<'a> {
     pub start: &'a str,
     /// Steps between checkpoints; one is written at the end of every epoch as well.
     pub checkpoint_steps: usize,
+    /// Most images a lane takes at a time; 0: as many as the device likes.
+    pub micro_batch: usize,
     /// The lanes a step is spread over.
     pub lanes: &'a Arc<Lanes>,
     /// What matrix products are computed in.
@@ -145,11 +148,17 @@ impl Tuning<'_> {
         let mut at = Standing { optimizer, step: 0, losses: Vec::new(), sum: 0.0 };
         self.go_on(network, &mut at, &mut gradients, saved, progress)?;
         let mut on_disk = at.step;
+        if at.step < schedule.total {
+            device::announce(network.params.device(), progress);
+        }
+        // On a GPU losses are read once in some steps; `last` is their mean since the reading before.
+        let (mut unread, mut read, mut last) = (Terms::default(), at.step, 0.0);
         progress.begin("finetune", schedule.total, "step");
         for epoch in (at.step / per_epoch) as u32..settings.epochs as u32 {
             let begun = (at.step % per_epoch) as usize;
             for indices in Batches::shuffled(&train, size, self.seed, epoch).skip(begun) {
                 if progress.stop() {
+                    at.sum += sum_of(std::mem::take(&mut unread))?;
                     // A stop before the first step must not replace another training's checkpoint.
                     if at.step != on_disk {
                         self.save(network, &at, &gradients, saved)?;
@@ -159,23 +168,27 @@ impl Tuning<'_> {
                 let mut pixels = vec![0.0; indices.len() * images.numbers()];
                 images.augmented(&indices, &self.augment, self.seed, epoch, &mut pixels)?;
                 let loss = self.gradients(network, &mut gradients, &pixels, &indices, at.step)?;
-                if !loss.is_finite() {
-                    return Err(Error::Diverged { term: OBJECTIVE, value: loss });
-                }
+                loss.check()?;
                 let rate = schedule.rate(at.step);
                 at.optimizer.step(&mut network.params, &mut gradients, &every, rate, self.lanes, &Solo)?;
                 at.step += 1;
-                at.sum += loss;
+                unread.add(&loss, 1.0);
                 let ended = at.step.is_multiple_of(per_epoch);
+                let save = ended || at.step.is_multiple_of(self.checkpoint_steps.max(1) as u64);
+                if unread.at_hand() || save || at.step.is_multiple_of(READ_STEPS) {
+                    let sum = sum_of(std::mem::take(&mut unread))?;
+                    last = sum / (at.step - read) as f64;
+                    (at.sum, read) = (at.sum + sum, at.step);
+                }
                 if ended {
                     at.losses.push(at.sum / per_epoch as f64);
                     at.sum = 0.0;
                 }
-                if ended || at.step.is_multiple_of(self.checkpoint_steps.max(1) as u64) {
+                if save {
                     self.save(network, &at, &gradients, saved)?;
                     on_disk = at.step;
                 }
-                progress.advance(at.step, &format!("loss {loss:.4}"));
+                progress.advance(at.step, &format!("loss {last:.4}"));
             }
         }
         // The weights are saved: the next call has nothing to do but to judge them.
@@ -219,7 +232,7 @@ impl Tuning<'_> {
             return Ok(());
         };
         found.restore(&mut network.params, &mut at.optimizer)?;
-        Gradients::restore_scale(gradients, &found, network.params.device());
+        Gradients::restore_scale(gradients, &found, network.params.device())?;
         at.step = found.header.step;
         at.losses = kept.losses.into_iter().map(f64::from_bits).collect();
         at.sum = f64::from_bits(kept.sum);
@@ -249,7 +262,7 @@ impl Tuning<'_> {
         pixels: &[f32],
         indices: &[u32],
         step: u64,
-    ) -> Result<f64> {
+    ) -> Result<Terms> {
         let (labels, settings, lanes) = (self.labels, self.settings, self.lanes);
         let mut rng = stream(self.seed, "finetune/paths", step);
         let count = indices.len();
@@ -267,13 +280,8 @@ impl Tuning<'_> {
                 [draw(), draw()]
             })
             .collect();
-        // Micro-batches, dealt to the lanes in blocks.
-        let largest = if ops::serves(network.params.device()) { MICRO_BATCH } else { count };
-        let parts = count.div_ceil(largest).next_multiple_of(gradients.len());
-        let bound = |part: usize| part * count / parts;
-        let each = parts / gradients.len();
         let device = network.params.device();
-        let learn = |leaves: &Leaves, from: usize, to: usize| -> Result<(Tensor<1>, f64)> {
+        let learn = |leaves: &Leaves, from: usize, to: usize| -> Tensor<1> {
             let visible = Visible::all(&pixels[from * numbers..to * numbers], network.encoder.arch(), device);
             let column = |values: &[f32]| {
                 Tensor::<3>::from_data(TensorData::new(values[from..to].to_vec(), [to - from, 1, 1]), device)
@@ -281,33 +289,36 @@ impl Tuning<'_> {
             let paths: Vec<[Tensor<3>; 2]> = keep.iter().map(|[a, b]| [column(a), column(b)]).collect();
             let logits = network.logits_dropping(leaves, &visible, Some(&paths));
             let target = targets(&indices[from..to], labels);
-            let loss =
-                cross_entropy(logits, target, settings.label_smoothing) * ((to - from) as f64 / count as f64);
-            let value = loss.clone().inner().try_into_scalar::<f32>();
-            let value = value.map_err(|error| Error::Backend(format!("{error:?}")))?;
-            Ok((loss, f64::from(value)))
+            cross_entropy(logits, target, settings.label_smoothing) * ((to - from) as f64 / count as f64)
         };
-        let hands = std::mem::take(gradients).into_iter().enumerate().collect();
-        let results = lanes.map(hands, |(lane, mut gradients): (usize, Gradients)| {
+        let hands = lanes.deal(count, self.micro_batch, device);
+        let spare = gradients.split_off(hands.len());
+        let hands = hands.into_iter().zip(std::mem::take(gradients)).collect();
+        let results = lanes.map(hands, |(hand, mut gradients): (Vec<Range<usize>>, Gradients)| {
             let leaves = gradients.leaves(&network.params);
-            let mut sum = 0.0;
-            for part in lane * each..(lane + 1) * each {
-                let (from, to) = (bound(part), bound(part + 1));
-                if from < to {
-                    let (loss, value) = learn(&leaves, from, to)?;
-                    gradients.add(&leaves, &network.params, loss)?;
-                    sum += value;
-                }
+            let mut sum = Terms::default();
+            for part in hand {
+                let loss = learn(&leaves, part.start, part.end);
+                let mut terms = Terms::default();
+                terms.push(&[Term { name: OBJECTIVE, weight: 1.0, loss: loss.clone() }])?;
+                sum.add(&terms, 1.0);
+                gradients.add(&leaves, &network.params, loss)?;
             }
             Ok((gradients, sum))
         })?;
-        let mut loss = 0.0;
-        for (lane, value) in results {
+        let mut loss = Terms::default();
+        for (lane, of_lane) in results {
             gradients.push(lane);
-            loss += value;
+            loss.add(&of_lane, 1.0);
         }
+        gradients.extend(spare);
         Ok(loss)
     }
+}
+
+/// The sum of losses, 0 of none.
+fn sum_of(losses: Terms) -> Result<f64> {
+    Ok(losses.read()?.first().map_or(0.0, |(_, sum)| *sum))
 }
 
 /// What a checkpoint keeps, when it is of the training `belongs` (see [`Tuning::belongs`]).

@@ -1,13 +1,14 @@
-//! Training through WGSL, on whatever Vulkan driver is here, computes what the CPU computes: features, loss terms,
-//! gradients and the weights after a step of AdamW. Many steps of it wait for nothing, keep to the memory they have, and
-//! in half precision lead where those in f32 lead. `make test-gpu` runs it; a software driver will do.
-#![cfg(feature = "gpu-wgsl")]
+//! Training on a GPU computes what the CPU computes: features, loss terms, gradients and the weights after a step of
+//! AdamW. Many steps of it wait for nothing, keep to the memory they have, and in half precision lead where those in f32
+//! lead. `make test-gpu` runs it through WGSL, for which a software driver will do, `make test-gpu DEVICE=vulkan` (or
+//! `cuda`) on other devices.
+#![cfg(feature = "tuned")]
 
 use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use masktas_devices::engine::{self, EngineOptions};
 use masktas_export::{VitArch, VitBlock};
 use masktas_runtime::Tolerance;
 use masktas_runtime::tolerance::relative_difference;
@@ -39,12 +40,13 @@ const STEPS: u64 = 80;
 /// Steps whose terms the objective takes note of.
 const SCALE_STEPS: u64 = 3;
 
-/// CPU and adapter.
+/// CPU and GPU.
 fn devices() -> [Device; 2] {
-    if let Err(error) = engine::engine("wgpu", &EngineOptions::default()).unwrap().check() {
-        panic!("there is nothing to compare with the CPU: {error}; `make setup` installs a software driver");
-    }
-    ["flex", "wgpu"].map(|name| device::by_name(name).unwrap())
+    let gpu = std::env::var("MASKTAS_TEST_DEVICE").unwrap_or_else(|_| "wgpu".to_owned());
+    ["flex", gpu.as_str()].map(|name| match device::by_name(name) {
+        Ok(device) => device,
+        Err(error) => panic!("{error:?}; `make setup` installs a software driver for wgpu"),
+    })
 }
 
 /// What both devices are given: images of noise, a mask each, and a sandwich of the tiny space's subnets.
@@ -76,10 +78,15 @@ impl Work {
 
     /// Every term of the loss, from a frozen teacher of random weights.
     fn trainer(&self, device: &Device, config: AdamWConfig) -> Trainer {
+        self.trainer_of(device, config, 1.0)
+    }
+
+    /// As [`Work::trainer`], the loss weighing more.
+    fn trainer_of(&self, device: &Device, config: AdamWConfig, weight: f64) -> Trainer {
         let blocks = vec![VitBlock { heads: 2, hidden: 2 * TEACHER }; 2];
         let arch = VitArch { embed: TEACHER, head_dim: TEACHER / 2, blocks, ..self.subnets[0].clone() };
         let teacher = Frozen::new("mae", Network::new(&arch, None, 3, device), &LAYERS, Labels::None);
-        let weights = TermWeights { pixel: 1.0, feature: 1.0, relation: 1.0, in_place: 1.0 };
+        let weights = TermWeights { pixel: weight, feature: weight, relation: weight, in_place: weight };
         Trainer::new(
             self.supernet(device),
             config,
@@ -194,8 +201,8 @@ fn config() -> AdamWConfig {
     AdamWConfig { betas: [0.9, 0.95], weight_decay: 0.05, clip: 1.0 }
 }
 
-/// After the steps whose terms set the scale, a step is handed over and not waited for; memory stays what it is once
-/// every shape has been seen.
+/// After the steps whose terms set the scale, nothing is read back and a step is not waited for; memory stays what it
+/// is once every shape has been seen.
 #[test]
 fn gpu_steps_wait_for_nothing_and_keep_their_memory() {
     let work = Work::new();
@@ -206,10 +213,12 @@ fn gpu_steps_wait_for_nothing_and_keep_their_memory() {
     }
     let mut reserved = Vec::new();
     for number in SCALE_STEPS..SCALE_STEPS + STEPS {
+        let readings = device::readings();
         let terms = work.sandwich(&mut trainer, number);
-        assert!(!terms.at_hand(), "step {number} was waited for");
+        assert!(!terms.at_hand() && device::readings() == readings, "step {number} was waited for");
         if number % 10 == 0 {
             terms.read().unwrap();
+            assert_eq!(device::readings(), readings + 1, "all terms in one transfer");
             reserved.push(device::reserved(&device).unwrap());
         }
     }
@@ -217,9 +226,58 @@ fn gpu_steps_wait_for_nothing_and_keep_their_memory() {
     let most = |part: &[u64]| part.iter().copied().max().unwrap() as f64;
     let (early, late) = reserved.split_at(reserved.len() / 2);
     assert!(most(late) <= 1.01 * most(early), "{reserved:?}");
-    let announcement = device::announcement(&device).unwrap();
-    println!("{announcement}");
-    assert!(announcement.contains("are known from"), "no kernel was kept: {announcement}");
+}
+
+/// One step, and what a user is told before it: run twice by the test below, each time as a process of its own.
+#[test]
+#[ignore = "another test runs it"]
+fn kernels() {
+    let [_, device] = devices();
+    println!("{}", device::announcement(&device).unwrap());
+    let work = Work::new();
+    work.sandwich(&mut work.trainer(&device, config()), 0);
+}
+
+/// What the first process found to be fastest the second one knows.
+#[test]
+fn gpu_kernels_are_kept_between_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let run = || {
+        let mut command = Command::new(std::env::current_exe().unwrap());
+        command.args(["kernels", "--exact", "--ignored", "--nocapture"]).env("MASKTAS_CACHE", folder.path());
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stderr));
+        said[said.find("training on").unwrap()..].lines().next().unwrap().to_owned()
+    };
+    let (first, second) = (run(), run());
+    println!("{first}\n{second}");
+    assert!(first.contains("is found first"), "{first}");
+    assert!(second.contains("are known from"), "{second}");
+}
+
+/// In f16 a gradient too large for the type moves nothing; the loss scale falls until it fits.
+#[test]
+fn gpu_steps_that_overflow_are_passed_over() {
+    let work = Work::new();
+    let [_, device] = devices();
+    let Ok(precision) = Precision::by_name("f16", &device) else {
+        println!("this driver has no f16");
+        return;
+    };
+    // Such a loss, scaled, has gradients far beyond 65,504.
+    let mut trainer = work.trainer_of(&device, config(), 1e5).with_precision(precision);
+    let weights = |trainer: &Trainer| trainer.supernet.params.to_host().unwrap();
+    let first = weights(&trainer);
+    work.sandwich(&mut trainer, 0).read().unwrap();
+    assert_eq!(weights(&trainer), first, "a step that overflowed moved weights");
+    let moves = (1..24).find(|number| {
+        work.sandwich(&mut trainer, *number).read().unwrap();
+        weights(&trainer) != first
+    });
+    println!("the loss scale fitted after {moves:?} steps");
+    assert!(moves.is_some(), "no step was ever taken");
+    assert!(weights(&trainer).iter().flat_map(|(.., values)| values).all(|value| value.is_finite()));
 }
 
 /// Where the driver computes in half precision, twenty steps lead to the loss that they lead to in f32.

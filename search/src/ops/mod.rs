@@ -51,10 +51,12 @@ use std::sync::OnceLock;
 
 use burn::tensor::Device;
 
+use crate::device::is_cpu;
+
 /// Whether the operations here serve tensors on this device. With `MASKTAS_PLAIN=1` in the environment none does: for
 /// comparing them with the plain composition over a whole training.
 pub(crate) fn serves(device: &Device) -> bool {
-    !plain() && device.clone().inner() == Device::flex()
+    !plain() && is_cpu(device)
 }
 
 /// Whether the environment asks for burn's own operations. A run notes it, as results differ by rounding.

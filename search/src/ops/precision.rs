@@ -2,9 +2,13 @@
 
 use burn::tensor::{Device, FloatDType};
 
+use crate::device::is_cpu;
 use crate::error::{Error, Result};
 
-/// What a product's inputs are rounded to. Weights, sums and everything that is kept stay in f32.
+/// What a product's inputs are rounded to. Weights, their gradients' sums and moments stay in f32.
+///
+/// On the CPU sums and answers are in f32, and so are products inside attention. A GPU rounds the answer of each product to the
+/// type, too, those inside attention included; and CUDA may take f32 through TF32 (11 bits of mantissa) in its matrix units.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Precision {
     /// Nothing: they are read as they are.
@@ -23,7 +27,7 @@ impl Precision {
     /// [`Error::UnknownName`] for a stranger, [`Error::NotSupported`] when the device has no such products.
     pub fn by_name(name: &str, device: &Device) -> Result<Self> {
         let precision = Self::named(name)?;
-        let cpu = device.clone().inner() == Device::flex();
+        let cpu = is_cpu(device);
         let lacking = match precision.half() {
             None => return Ok(precision),
             Some(_) if cpu && super::plain() => {

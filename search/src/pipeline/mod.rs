@@ -99,7 +99,6 @@ pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
         progress.say(&format!("{} of {} in this space: {range}", interval.kind.key(), shop.space.name()));
     }
     run.put_doc(document::INTERVALS, &intervals)?;
-    shop.announce(progress);
     let teacher = networks::teacher(&mut run, &shop, progress)?;
     let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;
     if !run.is_done(Phase::Search)? {
@@ -133,13 +132,6 @@ impl Workshop {
         let space = run.manifest().vit_space()?;
         let images = open_images(run, &recipe, &space, progress)?;
         Ok(Self { recipe, space, images, lanes, device, engines })
-    }
-
-    /// Tells the user what to know before training begins.
-    pub(crate) fn announce(&self, progress: &mut dyn Progress) {
-        if let Some(announcement) = device::announcement(&self.device) {
-            progress.say(&announcement);
-        }
     }
 
     /// What training computes products in.

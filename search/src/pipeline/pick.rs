@@ -304,7 +304,6 @@ pub fn finetune(
         Start::Inherited => inherited(&run, &genes, classes, &shop.device)?,
         Start::Scratch => Network::new(&arch, classes, shop.recipe.seed, &shop.device),
     };
-    shop.announce(progress);
     let settings = settings.unwrap_or_else(|| shop.recipe.finetune.clone());
     let tuning = Tuning {
         images: &shop.images,
@@ -314,6 +313,7 @@ pub fn finetune(
         seed: shop.recipe.seed,
         start: start.name(),
         checkpoint_steps: shop.recipe.supernet.checkpoint_steps,
+        micro_batch: shop.recipe.supernet.micro_batch,
         lanes: &shop.lanes,
         precision: shop.precision()?,
     };

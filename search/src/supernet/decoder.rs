@@ -14,7 +14,7 @@ use crate::ops::{self, Join};
 pub struct DecoderShape {
     /// Width.
     pub width: usize,
-    /// Blocks.
+    /// Blocks, at least one.
     pub depth: usize,
     /// Heads; divides the width.
     pub heads: usize,
@@ -29,6 +29,7 @@ pub struct Decoder {
     mask_token: Slot,
     positions: Slot,
     blocks: Vec<Block>,
+    last: Block,
     norm: Norm,
     head: Linear,
 }
@@ -43,13 +44,16 @@ impl Decoder {
         pixels: usize,
     ) -> Self {
         let width = shape.width;
+        let block = |layout: &mut Layout, i: usize| {
+            Block::declare(layout, &format!("decoder_blocks.{i}"), block_shape(shape))
+        };
+        let others = shape.depth.saturating_sub(1);
         Self {
             embed: Linear::declare(layout, "decoder_embed", [encoder_width, width]),
             mask_token: layout.vector("mask_token", [1, width], Init::Normal(0.02)),
             positions: layout.vector("decoder_pos_embed", [patches + 1, width], Init::Normal(0.02)),
-            blocks: (0..shape.depth)
-                .map(|i| Block::declare(layout, &format!("decoder_blocks.{i}"), block_shape(shape)))
-                .collect(),
+            blocks: (0..others).map(|i| block(layout, i)).collect(),
+            last: block(layout, others),
             norm: Norm::declare(layout, "decoder_norm", width),
             head: Linear::declare(layout, "decoder_pred", [width, pixels]),
             shape,
@@ -64,7 +68,7 @@ impl Decoder {
         regions.extend(self.embed.region([encoder_width, width]));
         regions.push((self.mask_token, [1, width]));
         regions.push((self.positions, [patches + 1, width]));
-        for block in &self.blocks {
+        for block in self.blocks.iter().chain([&self.last]) {
             regions.extend(block.regions(block_shape(self.shape)));
         }
         regions.extend(self.norm.region(width));
@@ -87,24 +91,14 @@ impl Decoder {
             None => self.join(leaves, tokens, &batch.seen, &batch.masked),
         };
         let shape = block_shape(self.shape);
-        let Some((last, others)) = self.blocks.split_last() else { return self.guess(leaves, x, count) };
-        for block in others {
+        for block in &self.blocks {
             x = block.apply(leaves, x, shape, None, None);
         }
         // Nobody reads what the last block makes of the tokens that were seen.
-        let x = last.apply_to_last(leaves, x, count, shape);
-        self.guess(leaves, x, 0)
-    }
-
-    /// Pixels of the tokens from `skip` on.
-    fn guess(&self, leaves: &Leaves, x: Tensor<3>, skip: usize) -> Tensor<3> {
+        let x = self.last.apply_to_last(leaves, x, count, shape);
         match leaves.host() {
-            Some(host) => ops::tail(host, Some(self.norm), self.head, x, skip, self.pixels),
-            None => {
-                let [images, all, width] = x.dims();
-                let x = x.slice([0..images, skip..all, 0..width]);
-                self.head.apply(leaves, self.norm.apply(leaves, x), self.pixels)
-            }
+            Some(host) => ops::tail(host, Some(self.norm), self.head, x, 0, self.pixels),
+            None => self.head.apply(leaves, self.norm.apply(leaves, x), self.pixels),
         }
     }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, FloatDType, Tensor, TensorData, module};
 
+use crate::device;
 use crate::error::{Error, Result};
 use crate::ops::{Host, Precision, Sums};
 use crate::rand::{Draw, stream};
@@ -155,7 +156,8 @@ impl Params {
         let serves = crate::ops::serves(&self.device);
         let host = serves.then(|| Host::new(&self.values, None, precision)).flatten().map(Arc::new);
         let anchor = Tensor::zeros([1], &self.device);
-        Leaves { tensors: self.values.clone(), host, anchor, half: precision.half() }
+        let half = precision.half().filter(|_| host.is_none());
+        Leaves { tensors: self.values.clone(), host, anchor, half }
     }
 
     /// All values as fresh leaves that collect gradients: in `sums` when the operations of [`crate::ops`] read
@@ -164,7 +166,9 @@ impl Params {
         let host = sums.and_then(|sums| Host::new(&self.values, Some(sums.clone()), precision)).map(Arc::new);
         let tensors = self.values.iter().map(|value| value.clone().autodiff().require_grad()).collect();
         let anchor = Tensor::zeros([1], &self.device).autodiff().require_grad();
-        Leaves { tensors, host, anchor, half: precision.half() }
+        // What is composed on the CPU stays in f32: burn has no products in bf16 there but by way of f32.
+        let half = precision.half().filter(|_| host.is_none());
+        Leaves { tensors, host, anchor, half }
     }
 
     /// Buffers for the gradients of values on the CPU; `None` when they are elsewhere.
@@ -209,6 +213,7 @@ pub struct Leaves {
     tensors: Vec<Tensor<2>>,
     host: Option<Arc<Host>>,
     anchor: Tensor<1>,
+    /// What products read, where they are burn's.
     half: Option<FloatDType>,
 }
 
@@ -270,5 +275,8 @@ pub(crate) fn matrix(values: Vec<f32>, shape: Region, device: &Device) -> Tensor
 /// # Errors
 /// [`Error::Backend`] when the device lost them.
 pub(crate) fn to_host<const D: usize>(tensor: &Tensor<D>) -> Result<Vec<f32>> {
+    if !device::is_cpu(&tensor.device()) {
+        device::count_reading();
+    }
     tensor.try_to_vec_as::<f32>().map_err(|error| Error::Backend(format!("{error:?}")))
 }

@@ -65,7 +65,8 @@ impl AdamW {
     /// the step's subnets used. The gradients are used up.
     ///
     /// # Errors
-    /// [`crate::Error::Backend`] when the device fails.
+    /// [`crate::Error::Backend`] when the device fails; on the CPU [`crate::Error::Diverged`] when a gradient is no number, and
+    /// nothing has moved then.
     pub fn step(
         &mut self,
         params: &mut Params,
@@ -80,13 +81,12 @@ impl AdamW {
         for (slot, region) in touched {
             regions[slot.0].push(*region);
         }
+        let numbers = Numbers { config: self.config, steps: self.steps, learning_rate };
         match &mut self.moments {
             Moments::Host(moments) => {
-                let numbers = Numbers { config: self.config, steps: self.steps, learning_rate };
                 host::step(numbers, moments, params, gradients, &regions, lanes, collective)
             }
             Moments::Device(moments) => {
-                let numbers = Numbers { config: self.config, steps: self.steps, learning_rate };
                 device::step(numbers, moments, params, gradients, &regions, collective)
             }
         }
@@ -157,6 +157,7 @@ mod tests {
     use crate::ops::Precision;
     use crate::rand::{Draw, stream};
     use crate::supernet::params::{Init, Layout};
+    use crate::train::LossScale;
 
     const SHAPES: [Region; 3] = [[9, 7], [1, 40], [30, 16]];
 
@@ -248,10 +249,9 @@ mod tests {
         let zeros = |shape: Region| Tensor::zeros(shape, &Device::flex());
         let moments = || Moments::Device(SHAPES.iter().map(|shape| [0; 2].map(|_| zeros(*shape))).collect());
         let mut optimizers = [0; 2].map(|_| AdamW { config, moments: moments(), steps: 0 });
-        let mut of = [Precision::F32, Precision::F16].map(|precision| {
-            let gradients = Gradients::new(&plain, precision);
-            [Gradients { sums: None, ..gradients }]
-        });
+        let scales = [None, Some(LossScale::new(&Device::flex()))];
+        let mut of =
+            scales.map(|scale| [Gradients { sums: None, scale, ..Gradients::new(&plain, Precision::F32) }]);
         let factor = |of: &[Gradients; 1]| Gradients::scale_to_host(of).unwrap()[0].2[0];
         let before = factor(&of[1]);
         for (step, odd) in [None, Some(f32::INFINITY), Some(f32::NAN), None].into_iter().enumerate() {

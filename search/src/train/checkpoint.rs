@@ -51,8 +51,8 @@ pub(crate) struct Saved {
 /// Saves weights (`value/…`), the optimiser's moments (`first/…`, `second/…`), and `more` tensors.
 ///
 /// # Errors
-/// When the device lost the weights or the file cannot be written; the previous checkpoint then
-/// still stands.
+/// When the device lost the weights, when one is no number ([`Error::Diverged`]), or when the file cannot be written; the
+/// previous checkpoint then still stands.
 pub(crate) fn write(
     path: &Path,
     header: &Header,
@@ -66,6 +66,9 @@ pub(crate) fn write(
         let [first, second] = optimizer.moments(slot)?;
         let value = to_host(params.value(slot))?;
         for (kind, values) in [("value", value), ("first", first), ("second", second)] {
+            if let Some(odd) = values.iter().find(|value| !value.is_finite()) {
+                return Err(Error::Diverged { term: "a weight", value: f64::from(*odd) });
+            }
             tensors.push((format!("{kind}/{name}"), shape, bytes(&values)));
         }
     }
@@ -176,7 +179,7 @@ pub fn load(trainer: &mut Trainer, path: &Path) -> Result<Option<u64>> {
     }
     saved.restore(&mut trainer.supernet.params, &mut trainer.optimizer)?;
     let device = trainer.supernet.params.device().clone();
-    Gradients::restore_scale(trainer.gradients_mut(), &saved, &device);
+    Gradients::restore_scale(trainer.gradients_mut(), &saved, &device)?;
     trainer.objective.restore(&saved.header.state)?;
     if let Some(teacher) = &mut trainer.teacher {
         teacher.restore(&mut |name| saved.tensor(&format!("teacher/{name}")))?;

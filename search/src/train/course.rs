@@ -10,6 +10,7 @@ use super::checkpoint;
 use super::schedule::Schedule;
 use super::terms::Terms;
 use super::trainer::Trainer;
+use crate::device;
 use crate::error::{Error, Result};
 use crate::images::{Augment, Batches, Images};
 use crate::progress::Progress;
@@ -20,7 +21,7 @@ use crate::supernet::Mask;
 const CURVE_POINTS: u64 = 200;
 /// On a GPU the loss is read once in so many steps at least: between readings steps are handed over without waiting
 /// for them, and each keeps its images in memory until it is done.
-const READ_STEPS: u64 = 16;
+pub(crate) const READ_STEPS: u64 = 16;
 
 /// What a training run is, apart from the network.
 #[derive(Clone, Debug)]
@@ -74,6 +75,9 @@ impl Course {
         let total = schedule.total;
         let arch = trainer.supernet.encoder.arch().clone();
         let mut step = checkpoint::load(trainer, saved)?.unwrap_or(0);
+        if step < total {
+            device::announce(trainer.supernet.params.device(), progress);
+        }
         progress.begin(self.purpose, total, "step");
         let source = Source { course: self, images, size, per_epoch, arch: &arch, order: Mutex::new(None) };
         let mut last = Vec::new();
@@ -81,11 +85,11 @@ impl Course {
             // The images of a step are decoded and cut while the step before it computes.
             let mut ahead = None;
             let mut steps = || -> Result<()> {
-                let mut unread: Option<Terms> = None;
+                let mut unread = Unread::default();
                 while step < total {
                     if progress.stop() {
-                        // A loss that has left the numbers must not become a checkpoint.
-                        unread.take().map(Terms::read).transpose()?;
+                        unread.read(curve)?;
+                        trainer.check()?;
                         checkpoint::save(trainer, step, saved)?;
                         return Err(Error::Interrupted);
                     }
@@ -101,14 +105,12 @@ impl Course {
                     step += 1;
                     let point = step % (total / CURVE_POINTS).max(1) == 0 || step == total;
                     let save = step % self.checkpoint_steps.max(1) as u64 == 0 || step % per_epoch == 0;
-                    if terms.at_hand() || point || save || step % READ_STEPS == 0 {
-                        last = terms.read()?;
-                        unread = None;
-                    } else {
-                        unread = Some(terms);
-                    }
-                    if point {
-                        curve((step, &last))?;
+                    let now = terms.at_hand() || save || step % READ_STEPS == 0 || step == total;
+                    unread.add(step, point, terms);
+                    if now {
+                        // Before a checkpoint, too: a loss that has left the numbers must not become one.
+                        last = unread.read(curve)?;
+                        trainer.check()?;
                     }
                     if save {
                         checkpoint::save(trainer, step, saved)?;
@@ -124,6 +126,34 @@ impl Course {
         })?;
         progress.end(&describe(&last));
         Ok(())
+    }
+}
+
+/// Terms of steps that nobody waited for.
+#[derive(Default)]
+struct Unread {
+    /// Those of the curve, with their step.
+    points: Vec<(u64, Terms)>,
+    newest: Option<Terms>,
+}
+
+impl Unread {
+    fn add(&mut self, step: u64, point: bool, terms: Terms) {
+        if point {
+            self.points.push((step, terms.clone()));
+        }
+        self.newest = Some(terms);
+    }
+
+    /// Waits for all of them: the points of the curve are drawn, the newest terms are the answer.
+    fn read(
+        &mut self,
+        curve: &mut dyn FnMut(CurvePoint<'_>) -> Result<()>,
+    ) -> Result<Vec<(&'static str, f64)>> {
+        for (step, terms) in self.points.drain(..) {
+            curve((step, &terms.read()?))?;
+        }
+        self.newest.take().map_or(Ok(Vec::new()), Terms::read)
     }
 }
 
@@ -171,4 +201,34 @@ fn joined<T>(reader: ScopedJoinHandle<'_, Result<T>>) -> Result<T> {
 
 fn describe(terms: &[(&'static str, f64)]) -> String {
     terms.iter().map(|(name, value)| format!("{name} {value:.4}")).collect::<Vec<_>>().join("  ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_not_waited_for_is_read_later() {
+        let mut unread = Unread::default();
+        for step in 1..=5 {
+            unread.add(step, step % 2 == 0, Terms::there("pixel", step as f32));
+        }
+        let mut points = Vec::new();
+        let newest = unread.read(&mut |(step, terms)| {
+            points.push((step, terms[0].1));
+            Ok(())
+        });
+        assert_eq!(newest.unwrap(), [("pixel", 5.0)]);
+        assert_eq!(points, [(2, 2.0), (4, 4.0)]);
+        assert!(unread.read(&mut |_| panic!("a point twice")).unwrap().is_empty());
+    }
+
+    #[test]
+    fn a_loss_that_left_the_numbers_is_found_before_a_checkpoint() {
+        for point in [false, true] {
+            let mut unread = Unread::default();
+            unread.add(1, point, Terms::there("pixel", f32::NAN));
+            assert!(matches!(unread.read(&mut |_| Ok(())), Err(Error::Diverged { term: "pixel", .. })));
+        }
+    }
 }

@@ -26,8 +26,16 @@ pub struct Gradients {
 impl Gradients {
     /// Nothing yet, for the values of `params`, with products in `precision`.
     pub fn new(params: &Params, precision: Precision) -> Self {
-        let scale = (precision == Precision::F16).then(|| LossScale::new(params.device()));
-        Self { sums: params.sums(), tensors: params.slots().map(|_| None).collect(), scale, precision }
+        let sums = params.sums();
+        // Where our operations serve there is no f16.
+        let scaled = precision == Precision::F16 && sums.is_none();
+        let scale = scaled.then(|| LossScale::new(params.device()));
+        Self { sums, tensors: params.slots().map(|_| None).collect(), scale, precision }
+    }
+
+    /// The loss scale, in f16.
+    pub(super) fn scale(&self) -> Option<&LossScale> {
+        self.scale.as_ref()
     }
 
     /// Leaves whose gradients come here.
@@ -77,11 +85,18 @@ impl Gradients {
     }
 
     /// Puts a saved loss scale back, where there is one and lanes have one.
-    pub(crate) fn restore_scale(lanes: &mut [Self], saved: &Saved, device: &Device) {
-        let Some(values) = saved.tensor(SCALE).filter(|values| values.len() == 2) else { return };
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when it has another number of elements.
+    pub(crate) fn restore_scale(lanes: &mut [Self], saved: &Saved, device: &Device) -> Result<()> {
+        let Some(values) = saved.tensor(SCALE) else { return Ok(()) };
+        let Ok(values) = <[f32; 2]>::try_from(values.as_slice()) else {
+            return Err(saved.damaged(format!("{SCALE} has {} elements, not 2", values.len())));
+        };
         for scale in lanes.iter_mut().filter_map(|lane| lane.scale.as_mut()) {
-            scale.restore(values.clone(), device);
+            *scale = LossScale::of(values, device);
         }
+        Ok(())
     }
 
     /// Every gradient on the host, by slot; `None` where there is none.
@@ -98,5 +113,58 @@ impl Gradients {
                 .map(|tensor| tensor.as_ref().map(crate::supernet::params::to_host).transpose())
                 .collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::supernet::params::{Init, Layout};
+    use crate::train::checkpoint::{self, Header};
+    use crate::train::{AdamW, AdamWConfig};
+
+    fn params() -> Params {
+        let mut layout = Layout::default();
+        layout.vector("bias", [1, 3], Init::One);
+        Params::new(layout, 1, &Device::flex())
+    }
+
+    /// As on a GPU: nothing of ours serves there.
+    fn lanes(params: &Params, scale: Option<[f32; 2]>) -> [Gradients; 1] {
+        let scale = scale.map(|scale| LossScale::of(scale, params.device()));
+        [Gradients { sums: None, scale, ..Gradients::new(params, Precision::F32) }]
+    }
+
+    #[test]
+    fn the_loss_scale_outlives_a_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("checkpoint.safetensors");
+        let params = params();
+        let optimizer = AdamW::new(&params, AdamWConfig { betas: [0.9, 0.95], weight_decay: 0.0, clip: 1.0 });
+        let saved = |more| {
+            let header = Header::new(7, "none", serde_json::Value::Null);
+            checkpoint::write(&path, &header, &params, &optimizer, more).unwrap();
+            checkpoint::read(&path).unwrap().unwrap()
+        };
+        let kept = saved(Gradients::scale_to_host(&lanes(&params, Some([8.0, 3.0]))).unwrap());
+        let mut half = lanes(&params, Some([65_536.0, 0.0]));
+        Gradients::restore_scale(&mut half, &kept, params.device()).unwrap();
+        assert_eq!(half[0].scale().unwrap().to_host().unwrap(), [8.0, 3.0]);
+        // Gone on with in f32, and from a training that had none.
+        let mut full = lanes(&params, None);
+        Gradients::restore_scale(&mut full, &kept, params.device()).unwrap();
+        assert!(full[0].scale().is_none());
+        let none = saved(Gradients::scale_to_host(&full).unwrap());
+        Gradients::restore_scale(&mut half, &none, params.device()).unwrap();
+        assert_eq!(half[0].scale().unwrap().to_host().unwrap(), [8.0, 3.0]);
+        let damaged = saved(vec![(SCALE.to_owned(), [1, 3], vec![1.0; 3])]);
+        let said = Gradients::restore_scale(&mut half, &damaged, params.device()).unwrap_err().to_string();
+        assert!(said.contains("3 elements"), "{said}");
+    }
+
+    /// Where our operations serve, a loss is never scaled: nothing there would take the scale out again.
+    #[test]
+    fn nothing_is_scaled_on_the_cpu() {
+        assert!(Gradients::new(&params(), Precision::F16).scale().is_none());
     }
 }

@@ -6,12 +6,13 @@
 
 use burn::tensor::{Device, Tensor};
 
-use crate::error::Result;
-use crate::supernet::params::{matrix, to_host};
+use crate::error::{Error, Result};
+use crate::supernet::params::to_host;
 
-/// The first factor, and the largest.
+/// The first factor, the smallest and the largest.
 const FIRST: f32 = 65_536.0;
-const LARGEST: f64 = 16_777_216.0;
+const SMALLEST: f32 = 1.0;
+const LARGEST: f32 = 16_777_216.0;
 /// Steps without a failure after which the factor doubles.
 const PATIENCE: f32 = 2_000.0;
 
@@ -28,7 +29,8 @@ impl LossScale {
         Self::of([FIRST, 0.0], device)
     }
 
-    fn of([factor, steps]: [f32; 2], device: &Device) -> Self {
+    /// As a checkpoint has it.
+    pub(crate) fn of([factor, steps]: [f32; 2], device: &Device) -> Self {
         let one = |value: f32| Tensor::full([1], value, device);
         Self { factor: one(factor), steps: one(steps) }
     }
@@ -44,7 +46,7 @@ impl LossScale {
         let patient = steps.clone().greater_equal_elem(PATIENCE).float();
         // 1, 2 after patience, 1/2 after a failure.
         let change = (finite + 1.0) * 0.5 + patient.clone();
-        self.factor = (self.factor.clone() * change).clamp(1.0, LARGEST);
+        self.factor = (self.factor.clone() * change).clamp(SMALLEST, LARGEST);
         self.steps = steps * (patient * -1.0 + 1.0);
     }
 
@@ -56,11 +58,19 @@ impl LossScale {
         to_host(&Tensor::cat(vec![self.factor.clone(), self.steps.clone()], 0))
     }
 
-    /// From a checkpoint.
-    pub(crate) fn restore(&mut self, values: Vec<f32>, device: &Device) {
-        let both = matrix(values, [2, 1], device);
-        self.factor = both.clone().slice([0..1, 0..1]).reshape([1]);
-        self.steps = both.slice([1..2, 0..1]).reshape([1]);
+    /// # Errors
+    /// [`Error::Unusable`] when a step failed with the smallest factor: no smaller one would help.
+    pub(crate) fn check(&self) -> Result<()> {
+        match self.to_host()?.as_slice() {
+            [SMALLEST, 0.0] => Err(Error::Unusable {
+                thing: "training in f16".to_owned(),
+                problem: format!(
+                    "gradients are no numbers even with a loss scale of {SMALLEST}, and steps are passed over"
+                ),
+                next: "set precision to bf16 or f32, or supernet.learning_rate lower".to_owned(),
+            }),
+            _ => Ok(()),
+        }
     }
 }
 
@@ -84,5 +94,10 @@ mod tests {
             after(0.0);
         }
         assert_eq!(after(0.0), [1.0, 0.0], "never below 1");
+        assert_eq!(after(1.0), [1.0, 1.0]);
+        scale.check().unwrap();
+        scale.note(Tensor::full([1], 0.0, &device));
+        let said = scale.check().unwrap_err().to_string();
+        assert!(said.contains("f16"), "{said}");
     }
 }

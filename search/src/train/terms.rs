@@ -1,8 +1,9 @@
 //! What a step says of its loss. On the CPU that is numbers; on a GPU it stays there until somebody reads it, because
 //! reading waits for everything that was asked of the GPU before.
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Tensor;
 
+use crate::device::is_cpu;
 use crate::error::{Error, Result};
 use crate::objective::Term;
 use crate::supernet::params::to_host;
@@ -25,14 +26,14 @@ impl Terms {
     ///
     /// # Errors
     /// [`Error::Backend`] when the CPU's backend fails.
-    pub(super) fn push(&mut self, terms: &[Term]) -> Result<()> {
+    pub(crate) fn push(&mut self, terms: &[Term]) -> Result<()> {
         let one = |term: &Term| Ok((term.name, Value::of(&term.loss)?));
         self.subnets.push(terms.iter().map(one).collect::<Result<_>>()?);
         Ok(())
     }
 
     /// `self += weight * other`, where nothing counts as zeros.
-    pub(super) fn add(&mut self, other: &Self, weight: f64) {
+    pub(crate) fn add(&mut self, other: &Self, weight: f64) {
         if self.subnets.is_empty() {
             let zeros = |terms: &Vec<(&'static str, Value)>| {
                 terms.iter().map(|(name, _)| (*name, Value::Here(0.0))).collect()
@@ -42,6 +43,13 @@ impl Terms {
         for ((_, sum), (_, value)) in self.subnets.iter_mut().flatten().zip(other.subnets.iter().flatten()) {
             sum.add(value, weight);
         }
+    }
+
+    /// One number that is not at hand.
+    #[cfg(test)]
+    pub(super) fn there(name: &'static str, value: f32) -> Self {
+        let value = Tensor::full([1], value, &burn::tensor::Device::flex());
+        Self { subnets: vec![vec![(name, Value::There(Box::new(value)))]] }
     }
 
     /// Whether reading them waits for nothing.
@@ -65,11 +73,11 @@ impl Terms {
         };
         let tensors: Vec<Tensor<1>> = self.subnets.iter().flatten().filter_map(there).collect();
         if !tensors.is_empty() {
-            let mut read = to_host(&Tensor::cat(tensors, 0))?.into_iter();
-            for (_, value) in self.subnets.iter_mut().flatten() {
-                if let (Value::There(_), Some(number)) = (&*value, read.next()) {
-                    *value = Value::Here(f64::from(number));
-                }
+            let read = to_host(&Tensor::cat(tensors, 0))?;
+            let there = |value: &&mut Value| matches!(value, Value::There(_));
+            let values = self.subnets.iter_mut().flatten().map(|(_, value)| value);
+            for (value, number) in values.filter(there).zip(read) {
+                *value = Value::Here(f64::from(number));
             }
         }
         Ok(())
@@ -77,7 +85,7 @@ impl Terms {
 
     /// # Errors
     /// [`Error::Diverged`] when one that is here is no number.
-    pub(super) fn check(&self) -> Result<()> {
+    pub(crate) fn check(&self) -> Result<()> {
         let odd = self.here().find(|(_, value)| !value.is_finite());
         odd.map_or(Ok(()), |(term, value)| Err(Error::Diverged { term, value }))
     }
@@ -90,7 +98,7 @@ impl Terms {
         })
     }
 
-    /// Puts other numbers in place of those that are here, in their order.
+    /// Puts other numbers in place of all, in their order.
     pub(super) fn replace(&mut self, numbers: impl IntoIterator<Item = f64>) {
         for ((_, value), number) in self.subnets.iter_mut().flatten().zip(numbers) {
             *value = Value::Here(number);
@@ -118,7 +126,7 @@ impl Terms {
 impl Value {
     fn of(loss: &Tensor<1>) -> Result<Self> {
         let loss = loss.clone().inner();
-        if loss.device() != Device::flex() {
+        if !is_cpu(&loss.device()) {
             return Ok(Self::There(Box::new(loss)));
         }
         let value = loss.try_into_scalar::<f32>();
@@ -141,6 +149,8 @@ impl Value {
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Device;
+
     use super::*;
 
     fn there(value: f32) -> Value {
@@ -156,6 +166,8 @@ mod tests {
         assert!(!sum.at_hand());
         assert_eq!(sum.names().collect::<Vec<_>>(), ["pixel", "feature", "pixel"]);
         assert_eq!(sum.read().unwrap(), [("pixel", (1.5 + 4.0) / 2.0), ("feature", 6.0)]);
+        let mixed = part(Value::Here(1.0), there(2.0), Value::Here(3.0));
+        assert_eq!(mixed.read().unwrap(), [("pixel", 2.0), ("feature", 2.0)]);
     }
 
     #[test]

@@ -2,9 +2,9 @@
 //!
 //! A batch is cut into micro-batches, and these are dealt to the lanes. A lane takes one micro-batch at a time through
 //! every subnet, forward and backward, and adds to the gradients it has; lanes do not wait for each other before the
-//! optimiser. So memory
-//! holds the graph of one subnet on one micro-batch for each lane, whatever the batch.
+//! optimiser. So memory holds the graph of one subnet on one micro-batch for each lane, whatever the batch.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
@@ -13,18 +13,14 @@ use masktas_export::VitArch;
 use super::adamw::{AdamW, AdamWConfig};
 use super::gradients::Gradients;
 use super::lanes::Lanes;
+use super::loss_scale::LossScale;
 use super::terms::Terms;
 use crate::collective::Collective;
 use crate::error::{Error, Result};
 use crate::objective::{Objective, Pass, Term};
-use crate::ops::{self, Precision};
+use crate::ops::Precision;
 use crate::supernet::{Leaves, Mask, MaskedBatch, Supernet};
 use crate::teacher::Teacher;
-
-/// Most images of a micro-batch on the CPU, where nobody says: their activations stay in the cache.
-const CPU_MICRO_BATCH: usize = 16;
-/// Fewest images a lane is given: below, splitting costs more than it gains.
-const SMALLEST_SHARE: usize = 4;
 
 /// Everything that training changes.
 pub struct Trainer {
@@ -115,28 +111,17 @@ impl Trainer {
         Ok(values)
     }
 
-    /// A batch cut into micro-batches, some for each lane; all as equal as they can be.
+    /// A batch cut into micro-batches, some for each lane.
     fn deal<'a>(&self, pixels: &'a [f32], masks: &'a [Mask]) -> Vec<Vec<Part<'a>>> {
         let images = masks.len();
-        let lanes = self.lanes.count().min(images.div_ceil(SMALLEST_SHARE)).max(1);
-        let largest = match self.micro_batch {
-            0 if ops::serves(self.supernet.params.device()) => CPU_MICRO_BATCH,
-            0 => images,
-            some => some,
-        };
-        let each = images.div_ceil(lanes).div_ceil(largest.max(1)).max(1);
         let numbers = pixels.len() / images.max(1);
-        let part = |number: usize| {
-            let bound = |number: usize| number * images / (lanes * each);
-            let (from, to) = (bound(number), bound(number + 1));
-            Part {
-                pixels: &pixels[from * numbers..to * numbers],
-                masks: &masks[from..to],
-                weight: (to - from) as f64 / images as f64,
-            }
+        let part = |Range { start, end }: Range<usize>| Part {
+            pixels: &pixels[start * numbers..end * numbers],
+            masks: &masks[start..end],
+            weight: (end - start) as f64 / images as f64,
         };
-        let hand = |lane: usize| (lane * each..(lane + 1) * each).map(part);
-        (0..lanes).map(|lane| hand(lane).filter(|part| !part.masks.is_empty()).collect()).collect()
+        let hands = self.lanes.deal(images, self.micro_batch, self.supernet.params.device());
+        hands.into_iter().map(|hand| hand.into_iter().map(part).collect()).collect()
     }
 
     /// Takes every part through every subnet, forward and, when it is to `learn`, backward. Returns the terms over
@@ -258,6 +243,15 @@ impl Trainer {
         let mut rounded: Vec<f32> = values.here().map(|(_, value)| value as f32).collect();
         self.collective.all_reduce_mean(&mut rounded);
         values.replace(rounded.into_iter().map(f64::from));
+    }
+
+    /// Whether training goes on at all: in f16, steps whose gradients are no numbers are passed over. Reads the loss scale
+    /// from the device, where there is one.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when such a step was passed over with the smallest scale there is.
+    pub fn check(&self) -> Result<()> {
+        self.gradients.first().and_then(Gradients::scale).map_or(Ok(()), LossScale::check)
     }
 
     /// The lanes' gradients, whose loss scale a checkpoint keeps.

@@ -153,6 +153,19 @@ fn compositions_round_what_products_read() {
     }
 }
 
+/// What is composed on the CPU, such as a classifier's logits, stays in f32 when our operations multiply bf16.
+#[test]
+fn compositions_beside_our_operations_stay_exact() {
+    let (block, params) = block(FAMILIES[0].0);
+    let all = |precision| {
+        run_in(&params, true, precision, [3, 5, 40], |leaves, x| {
+            let scores = leaves.product(x.clone(), x.clone().swap_dims(1, 2));
+            block.fc1.apply(leaves, leaves.product(scores, x), 75)
+        })
+    };
+    assert_eq!(all(Precision::Bf16), all(Precision::F32));
+}
+
 /// Asking for the last tokens alone is asking for all and forgetting the others, by the operations and composed.
 #[test]
 fn the_last_tokens_are_those_of_the_whole_block() {

@@ -87,10 +87,14 @@ fn branches_at_every_corner() {
     for (of, members) in FAMILIES {
         for shape in members {
             feed_forward_branch(of, *shape, None);
-            attention_branch(of, *shape, None);
+            for skip in [0, 1, TOKENS - 1] {
+                attention_branch(of, *shape, None, skip);
+            }
         }
         feed_forward_branch(of, members[1], Some(&[0.5, 1.25]));
-        attention_branch(of, members[1], Some(&[0.5, 1.25]));
+        for skip in [0, 2] {
+            attention_branch(of, members[1], Some(&[0.5, 1.25]), skip);
+        }
     }
 }
 
@@ -143,7 +147,8 @@ fn feed_forward_branch(of: BlockShape, shape: BlockShape, path: Option<&[f32]>) 
     });
 }
 
-fn attention_branch(of: BlockShape, shape: BlockShape, path: Option<&[f32]>) {
+/// The branch for the tokens from `skip` on.
+fn attention_branch(of: BlockShape, shape: BlockShape, path: Option<&[f32]>, skip: usize) {
     let (embed, width, whole) = (shape.embed, shape.heads * shape.head_dim, of.heads * of.head_dim);
     let inputs = inputs(&[
         ("x", IMAGES * TOKENS * embed),
@@ -170,7 +175,7 @@ fn attention_branch(of: BlockShape, shape: BlockShape, path: Option<&[f32]>) {
     let sizes = attention::Shape {
         images: IMAGES,
         tokens: TOKENS,
-        skip: 0,
+        skip,
         heads: shape.heads,
         head_dim: shape.head_dim,
     };
@@ -187,11 +192,12 @@ fn attention_branch(of: BlockShape, shape: BlockShape, path: Option<&[f32]>) {
         proj: linear::Gradient { weight: pw, bias: pb },
     };
     *of_x = attention::backward(seed(answer.len()), kept.unwrap(), &weights, sizes, path, &mut sums);
-    check(&format!("attention {shape:?}"), &inputs, &answer, &all, |at| {
+    check(&format!("attention {shape:?} from token {skip}"), &inputs, &answer, &all, |at| {
         let normed = plain::norm(&at[0], &at[1], &at[2], embed);
         let [q, k, v] = [3, 5, 7].map(|i| plain::linear(&normed, &at[i], &at[i + 1], into));
         let mixed = plain::attention([&q, &k, &v], IMAGES, shape.heads, shape.head_dim);
-        along(&at[0], plain::linear(&mixed, &at[9], &at[10], out), path)
+        let all = along(&at[0], plain::linear(&mixed, &at[9], &at[10], out), path);
+        all.chunks(TOKENS * embed).flat_map(|image| &image[skip * embed..]).copied().collect()
     });
 }
 

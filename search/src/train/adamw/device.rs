@@ -11,6 +11,9 @@ use crate::supernet::params::to_host;
 use crate::supernet::{Params, Region};
 use crate::train::Gradients;
 
+/// Sums of squares from here on count as infinite.
+const LARGEST_SQUARES: f32 = 1e30;
+
 /// What all gradients are multiplied by, and whether a step is to be passed over; both `[1, 1]`.
 struct Verdict {
     factor: Tensor<2>,
@@ -114,8 +117,9 @@ fn judge(numbers: Numbers, sums: &[Option<Tensor<2>>], gradients: &mut [Gradient
         None => clip,
     };
     let skip = scaled.then(|| {
-        // Of a sum with an infinity or what is no number in it this does not hold.
-        let finite = squares.lower_elem(f32::MAX);
+        // Of a sum with an infinity or what is no number in it this does not hold. Compilers for GPUs may take every number
+        // for finite, so the limit is one that finite numbers, too, could pass.
+        let finite = squares.lower_elem(LARGEST_SQUARES);
         for scale in gradients.iter_mut().filter_map(|lane| lane.scale.as_mut()) {
             scale.note(finite.clone().float());
         }

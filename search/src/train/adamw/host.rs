@@ -6,7 +6,7 @@ use burn::tensor::Tensor;
 
 use super::{EPSILON, Numbers};
 use crate::collective::Collective;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ops::{self, optimizer};
 use crate::supernet::{Params, Region, Slot};
 use crate::train::{Gradients, Lanes};
@@ -66,7 +66,11 @@ pub(super) fn step(
         optimizer::squares(&sum[..*used], &mut total);
         Ok(total)
     })?;
-    let clip = numbers.clip(squares.iter().sum());
+    let squares: f64 = squares.iter().sum();
+    if !squares.is_finite() {
+        return Err(Error::Diverged { term: "the gradient's norm", value: squares });
+    }
+    let clip = numbers.clip(squares);
     let [first, second] = numbers.corrections();
     // Then value and moments, slice by slice.
     let mut all: Vec<Option<&mut [Vec<f32>; 2]>> = moments.iter_mut().map(Some).collect();
