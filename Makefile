@@ -95,6 +95,7 @@ check-gpu: setup ## Type-check the features that train through Vulkan, and the t
 	$(CARGO) check --release -p masktas-search --features gpu-wgsl --lib --test gpu
 
 test-gpu: setup ## Train on a GPU and compare with the CPU: through WGSL on any Vulkan driver, or DEVICE=vulkan, DEVICE=cuda.
+	@[ -n "$(GPU_FEATURE_$(DEVICE))" ] || { echo "test-gpu: no DEVICE=$(DEVICE); there are wgpu, vulkan and cuda" >&2; exit 2; }
 	@mkdir -p target
 	MASKTAS_TEST_DEVICE=$(DEVICE) $(CARGO) test --release -p masktas-search --features $(GPU_FEATURE_$(DEVICE)) --test gpu -- --nocapture --test-threads=1 2>&1 | tee target/test-gpu.log
 	@grep -qE '^test result: ok\. [1-9]' target/test-gpu.log || { echo "test-gpu: no test ran, see target/test-gpu.log" >&2; exit 1; }

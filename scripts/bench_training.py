@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Times one supernet training step of masktas beside the same step in PyTorch, in turn.
 
-    make bench-training                                  # everything that docs/training-speed.md quotes
+    make bench-training                                  # docs/measurements/training.md, but for the compiled bf16
     make bench-training ARGS="--spaces vit-micro --batches 64 --threads 2 --rounds 10"
     make bench-training ARGS="--device vulkan"           # on a GPU, both programs
 

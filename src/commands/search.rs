@@ -104,6 +104,7 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
                 usable(from, &limits)?;
                 pipeline::check_profile(&recipe, from, &engines)?;
             }
+            pipeline::check_device(&recipe)?;
             if options.dry_run {
                 return dry_run(&recipe, console);
             }

@@ -22,7 +22,7 @@ pub use finish::Finalist;
 pub(crate) use finish::stored as finalists;
 pub(crate) use latency::profiled;
 pub use latency::{LatencyReport, document as latency_document, protocol as latency_protocol};
-pub use parts::{Profiled, profile, rater, teacher};
+pub use parts::{Profiled, check_device, profile, rater, teacher};
 use pick::Deployment;
 pub use pick::{
     Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,

@@ -51,7 +51,7 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     };
     recipe.built()?;
     // Whatever can be refused without the images, before the run takes its folder.
-    Precision::by_name(&recipe.precision, &crate::device::by_name(&recipe.device)?)?;
+    check_device(recipe)?;
     for name in &recipe.latency.engines {
         engine(name, &setup.engines)?;
     }
@@ -62,6 +62,14 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     }
     let space = VitSpace::load(&recipe.space.name)?.definition().clone();
     Run::create(&setup.out, Manifest::new(recipe.clone().anchored()?, space, setup.overrides.clone()))
+}
+
+/// Refuses a recipe whose device or precision is not here.
+///
+/// # Errors
+/// As [`by_name`](crate::device::by_name) of the device and [`Precision::by_name`].
+pub fn check_device(recipe: &Recipe) -> Result<()> {
+    Precision::by_name(&recipe.precision, &crate::device::by_name(&recipe.device)?).map(drop)
 }
 
 /// Times subnets of the space on the target and fits the latency models, and stops there.
