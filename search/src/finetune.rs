@@ -179,6 +179,7 @@ impl Tuning<'_> {
                     let sum = sum_of(std::mem::take(&mut unread))?;
                     last = sum / (at.step - read) as f64;
                     (at.sum, read) = (at.sum + sum, at.step);
+                    Gradients::check(&gradients)?;
                 }
                 if ended {
                     at.losses.push(at.sum / per_epoch as f64);

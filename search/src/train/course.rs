@@ -7,6 +7,7 @@ use std::thread::ScopedJoinHandle;
 use masktas_export::VitArch;
 
 use super::checkpoint;
+use super::gradients::Gradients;
 use super::schedule::Schedule;
 use super::terms::Terms;
 use super::trainer::Trainer;
@@ -89,7 +90,7 @@ impl Course {
                 while step < total {
                     if progress.stop() {
                         unread.read(curve)?;
-                        trainer.check()?;
+                        Gradients::check(trainer.gradients())?;
                         checkpoint::save(trainer, step, saved)?;
                         return Err(Error::Interrupted);
                     }
@@ -110,7 +111,7 @@ impl Course {
                     if now {
                         // Before a checkpoint, too: a loss that has left the numbers must not become one.
                         last = unread.read(curve)?;
-                        trainer.check()?;
+                        Gradients::check(trainer.gradients())?;
                     }
                     if save {
                         checkpoint::save(trainer, step, saved)?;

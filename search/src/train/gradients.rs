@@ -33,9 +33,13 @@ impl Gradients {
         Self { sums, tensors: params.slots().map(|_| None).collect(), scale, precision }
     }
 
-    /// The loss scale, in f16.
-    pub(super) fn scale(&self) -> Option<&LossScale> {
-        self.scale.as_ref()
+    /// Whether training in f16 goes on at all: steps whose gradients are no numbers are passed over. Reads the loss scale from
+    /// the device, where there is one; all lanes have the same.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] when such a step was passed over with the smallest scale there is.
+    pub(crate) fn check(lanes: &[Self]) -> Result<()> {
+        lanes.iter().find_map(|lane| lane.scale.as_ref()).map_or(Ok(()), LossScale::check)
     }
 
     /// Leaves whose gradients come here.
@@ -149,14 +153,14 @@ mod tests {
         let kept = saved(Gradients::scale_to_host(&lanes(&params, Some([8.0, 3.0]))).unwrap());
         let mut half = lanes(&params, Some([65_536.0, 0.0]));
         Gradients::restore_scale(&mut half, &kept, params.device()).unwrap();
-        assert_eq!(half[0].scale().unwrap().to_host().unwrap(), [8.0, 3.0]);
+        assert_eq!(half[0].scale.as_ref().unwrap().to_host().unwrap(), [8.0, 3.0]);
         // Gone on with in f32, and from a training that had none.
         let mut full = lanes(&params, None);
         Gradients::restore_scale(&mut full, &kept, params.device()).unwrap();
-        assert!(full[0].scale().is_none());
+        assert!(full[0].scale.is_none());
         let none = saved(Gradients::scale_to_host(&full).unwrap());
         Gradients::restore_scale(&mut half, &none, params.device()).unwrap();
-        assert_eq!(half[0].scale().unwrap().to_host().unwrap(), [8.0, 3.0]);
+        assert_eq!(half[0].scale.as_ref().unwrap().to_host().unwrap(), [8.0, 3.0]);
         let damaged = saved(vec![(SCALE.to_owned(), [1, 3], vec![1.0; 3])]);
         let said = Gradients::restore_scale(&mut half, &damaged, params.device()).unwrap_err().to_string();
         assert!(said.contains("3 elements"), "{said}");
@@ -165,6 +169,6 @@ mod tests {
     /// Where our operations serve, a loss is never scaled: nothing there would take the scale out again.
     #[test]
     fn nothing_is_scaled_on_the_cpu() {
-        assert!(Gradients::new(&params(), Precision::F16).scale().is_none());
+        assert!(Gradients::new(&params(), Precision::F16).scale.is_none());
     }
 }

@@ -13,7 +13,6 @@ use masktas_export::VitArch;
 use super::adamw::{AdamW, AdamWConfig};
 use super::gradients::Gradients;
 use super::lanes::Lanes;
-use super::loss_scale::LossScale;
 use super::terms::Terms;
 use crate::collective::Collective;
 use crate::error::{Error, Result};
@@ -243,15 +242,6 @@ impl Trainer {
         let mut rounded: Vec<f32> = values.here().map(|(_, value)| value as f32).collect();
         self.collective.all_reduce_mean(&mut rounded);
         values.replace(rounded.into_iter().map(f64::from));
-    }
-
-    /// Whether training goes on at all: in f16, steps whose gradients are no numbers are passed over. Reads the loss scale
-    /// from the device, where there is one.
-    ///
-    /// # Errors
-    /// [`Error::Unusable`] when such a step was passed over with the smallest scale there is.
-    pub fn check(&self) -> Result<()> {
-        self.gradients.first().and_then(Gradients::scale).map_or(Ok(()), LossScale::check)
     }
 
     /// The lanes' gradients, whose loss scale a checkpoint keeps.
