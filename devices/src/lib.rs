@@ -16,7 +16,7 @@
 //! What it does not do: it never trains or makes a model, knows no architecture by name, prints nothing, and
 //! never falls back to another engine, library, provider or device than the one asked for.
 
-pub mod device;
+pub mod catalogue;
 pub mod doctor;
 pub mod engine;
 pub mod error;
@@ -27,8 +27,9 @@ pub mod parity;
 pub mod profile;
 pub mod protocol;
 pub mod stats;
+pub mod transport;
 
-pub use device::{Device, Transport, device, devices};
+pub use catalogue::{Device, device, devices};
 pub use doctor::{Check, Status, doctor};
 pub use engine::{Engine, EngineOptions, InputInfo, LoadOptions, LoadedModel, Tensors, engine, engines};
 pub use error::{Error, Result};
@@ -38,3 +39,4 @@ pub use measure::{Bench, Calibration, Gate, Golden, Key, Measurement, Steadiness
 pub use parity::{Parity, ParityRow, parity};
 pub use profile::{NamedModel, Outcome, ProfileJob, Progress, Row, Summary, profile_models};
 pub use protocol::{Clock, Protocol};
+pub use transport::Transport;

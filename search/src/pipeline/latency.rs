@@ -80,7 +80,7 @@ pub(crate) fn prepare(
     if !timed {
         return Ok(None);
     }
-    masktas_devices::device::device(&shop.recipe.latency.target)?;
+    masktas_devices::device(&shop.recipe.latency.target)?;
     let mut first = None;
     for engine in &shop.recipe.latency.engines {
         let report = match run.get_doc::<LatencyReport>(&document(engine))? {

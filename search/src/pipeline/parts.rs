@@ -3,7 +3,7 @@
 
 use std::path::{Path, PathBuf};
 
-use masktas_devices::device::device;
+use masktas_devices::device;
 use masktas_devices::engine::{EngineOptions, engine};
 use serde::{Deserialize, Serialize};
 
