@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use masktas_devices::{EngineOptions, engine, engines};
+use masktas_devices::{EngineOptions, Limits, WorkerCommand, engine, engines, worker};
 use masktas_search::front::Pick;
 
 use crate::commands;
@@ -81,9 +81,16 @@ pub struct EngineArgs {
     pub adapter: Option<String>,
 }
 
+/// This program as the process of one measured model. `None` where the system does not say what is running: models then share
+/// this process.
+fn own_worker() -> Option<WorkerCommand> {
+    let program = std::env::current_exe().ok()?;
+    Some(WorkerCommand { program, args: vec![worker::ARGUMENT.into()], limits: Limits::default() })
+}
+
 impl EngineArgs {
     pub fn options(&self) -> EngineOptions {
-        EngineOptions { ort_lib: self.ort_lib.clone(), adapter: self.adapter.clone() }
+        EngineOptions { ort_lib: self.ort_lib.clone(), adapter: self.adapter.clone(), worker: own_worker() }
     }
 
     /// The same, once every engine is known to be usable: one that is missing is better known before hours of work,

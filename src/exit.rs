@@ -123,13 +123,7 @@ fn of_devices(error: &masktas_devices::Error) -> Exit {
     match error {
         E::Runtime(error) => of_runtime(error),
         E::Interrupted { .. } => Exit::Interrupted,
-        E::UnknownDevice { .. }
-        | E::UnknownEngine { .. }
-        | E::Provider { .. }
-        | E::NotSupported { .. }
-        | E::InvalidProtocol { .. } => Exit::Usage,
-        // One that is there and does not work may work elsewhere.
-        E::OrtUnusable { path, .. } if !path.exists() => Exit::Usage,
+        error if error.given() => Exit::Usage,
         _ => Exit::Failure,
     }
 }

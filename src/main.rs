@@ -18,12 +18,17 @@ mod table;
 use std::process::ExitCode;
 
 use clap::Parser;
+use masktas_devices::{wire, worker};
 
 use cli::Cli;
 use console::Console;
 
 fn main() -> ExitCode {
     silence_drivers();
+    // The process that runs one measured model: not for people, so clap does not know it.
+    if std::env::args_os().nth(1).is_some_and(|first| first == worker::ARGUMENT) {
+        return serve_one_model();
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => return console::unread(&error),
@@ -31,6 +36,11 @@ fn main() -> ExitCode {
     let mut console = Console::new(&cli.global, cli.command.name());
     let answer = commands::run(cli.command, &mut console);
     console.finish(answer)
+}
+
+fn serve_one_model() -> ExitCode {
+    let served = wire::own_stdout().map(|mut answers| worker::serve(std::io::stdin(), &mut answers));
+    if matches!(served, Ok(Ok(()))) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 /// Without a desktop session, a layer of Mesa's Vulkan drivers prints an error of its own whenever adapters are

@@ -135,7 +135,8 @@ mod tests {
 
     #[test]
     fn a_wrong_library_fails_with_its_path_and_the_next_step() {
-        let options = EngineOptions { ort_lib: Some("/nowhere/libonnxruntime.so".into()), adapter: None };
+        let options =
+            EngineOptions { ort_lib: Some("/nowhere/libonnxruntime.so".into()), ..EngineOptions::default() };
         let check = onnx_runtime(&options);
         assert_eq!(check.status, Status::Fail);
         assert!(check.detail.contains("/nowhere/libonnxruntime.so"));

@@ -84,6 +84,21 @@ pub enum Error {
         /// What there is, comma-separated.
         available: String,
     },
+    /// A provider was asked for and a part of the model ran elsewhere.
+    #[error(
+        "{elsewhere} of {nodes} nodes did not run on provider `{provider}` ({examples}), so its time would be of two \
+         providers; ask for another one, or export the model without these operators"
+    )]
+    Placement {
+        /// Provider asked for.
+        provider: String,
+        /// Nodes that ran elsewhere.
+        elsewhere: usize,
+        /// Nodes in all.
+        nodes: usize,
+        /// Some of those.
+        examples: String,
+    },
     /// The engine has no such case.
     #[error("engine {engine} does not support {what}; {next}")]
     NotSupported {
@@ -221,6 +236,112 @@ pub enum Error {
         /// Clock asked for.
         clock: &'static str,
     },
+    /// The process for a model cannot be started.
+    #[error("the process that runs a model cannot be started ({}): {source}; install masktas again", program.display())]
+    WorkerStart {
+        /// The program.
+        program: PathBuf,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The process that ran a model died, hung or took too much.
+    #[error("the process that ran model `{id}` {reason}; try another engine, or a smaller model")]
+    Worker {
+        /// The model.
+        id: String,
+        /// How it ended.
+        reason: String,
+    },
+    /// The other side of a pipe or a socket said something that is no message.
+    #[error("a message cannot be understood: {reason}; run the same version of masktas on both sides")]
+    Garbled {
+        /// What is wrong.
+        reason: String,
+    },
+    /// A model is larger than an agent takes.
+    #[error(
+        "the model has {bytes} bytes and the agent takes at most {most}; start the agent with a larger --model-max, or \
+         export a smaller model"
+    )]
+    ModelTooLarge {
+        /// Its bytes.
+        bytes: u64,
+        /// The cap.
+        most: u64,
+    },
+    /// A file is not one that an agent gives to an engine.
+    #[error(
+        "the agent takes ONNX files without loops and other files: {reason}; send one that `masktas export` wrote"
+    )]
+    NotAdmitted {
+        /// What is wrong with it.
+        reason: masktas_runtime::Error,
+    },
+    /// There is no agent program for a device's processor.
+    #[error(
+        "there is no agent for {arch} to put on {device} (looked at {searched}); build one with `make agent`, or name its \
+         file with --agent"
+    )]
+    AgentMissing {
+        /// The device's processor, as its system names it.
+        arch: String,
+        /// The device, as it was asked for.
+        device: String,
+        /// Places looked at.
+        searched: String,
+    },
+    /// An address is none.
+    #[error("`{text}` is no address of a device: {reason}; write {forms}")]
+    Address {
+        /// What was given.
+        text: String,
+        /// What is wrong.
+        reason: String,
+        /// The forms there are.
+        forms: &'static str,
+    },
+    /// A listening agent's certificate, key or token is unusable.
+    #[error("the agent's secrets in {} are unusable: {reason}; remove the folder, and start the agent again", folder.display())]
+    Secrets {
+        /// Where they are.
+        folder: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An agent cannot listen at an address.
+    #[error("the agent cannot listen at {address}: {source}; choose another address with --listen")]
+    Listen {
+        /// The address.
+        address: std::net::SocketAddr,
+        /// The system's words.
+        source: std::io::Error,
+    },
+    /// The agent speaks another version, or wants a token.
+    #[error("{device} refused the connection: {reason}")]
+    Refused {
+        /// The device, as it was asked for.
+        device: String,
+        /// Its words, with one next step.
+        reason: String,
+    },
+    /// The connection to a device is gone.
+    #[error(
+        "the connection to {device} is lost: {reason}; check the device, and run the command again to go on"
+    )]
+    Lost {
+        /// The device, as it was asked for.
+        device: String,
+        /// What was seen.
+        reason: String,
+    },
+    /// An error from another process, in its own words.
+    #[error("{text}")]
+    Told {
+        /// Its words.
+        text: String,
+        /// Whether something that was given has to change, as [`Error::given`].
+        given: bool,
+    },
     /// Something the caller's own function reported.
     #[error("{0}")]
     Caller(String),
@@ -235,4 +356,26 @@ pub enum Error {
         /// The system's words.
         source: std::io::Error,
     },
+}
+
+impl Error {
+    /// Whether something that was given has to change: a name, an option, a protocol. The same request would fail on every
+    /// healthy machine.
+    pub fn given(&self) -> bool {
+        match self {
+            Error::Told { given, .. } => *given,
+            Error::UnknownDevice { .. }
+            | Error::UnknownEngine { .. }
+            | Error::Provider { .. }
+            | Error::NotSupported { .. }
+            | Error::Placement { .. }
+            | Error::InvalidProtocol { .. }
+            | Error::Address { .. }
+            | Error::AgentMissing { .. }
+            | Error::Refused { .. } => true,
+            // One that is there and does not work may work elsewhere.
+            Error::OrtUnusable { path, .. } => !path.exists(),
+            _ => false,
+        }
+    }
 }

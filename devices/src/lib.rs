@@ -16,6 +16,7 @@
 //! What it does not do: it never trains or makes a model, knows no architecture by name, prints nothing, and
 //! never falls back to another engine, library, provider or device than the one asked for.
 
+pub mod agent;
 pub mod catalogue;
 pub mod doctor;
 pub mod engine;
@@ -24,10 +25,15 @@ pub mod fingerprint;
 pub mod latency;
 pub mod measure;
 pub mod parity;
+mod process;
 pub mod profile;
 pub mod protocol;
 pub mod stats;
+pub mod sustained;
+pub mod trace;
 pub mod transport;
+pub mod wire;
+pub mod worker;
 
 pub use catalogue::{Device, device, devices};
 pub use doctor::{Check, Status, doctor};
@@ -35,8 +41,13 @@ pub use engine::{Engine, EngineOptions, InputInfo, LoadOptions, LoadedModel, Ten
 pub use error::{Error, Result};
 pub use fingerprint::{Fingerprint, State};
 pub use latency::{HeldOut, LatencyModel, Prediction, Ridge, Sample, latency_model, latency_models};
-pub use measure::{Bench, Calibration, Gate, Golden, Key, Measurement, Steadiness, Subject};
+pub use measure::{
+    Bench, BenchJob, Calibration, Gate, Golden, Key, Measure, Measurement, Steadiness, Subject,
+};
 pub use parity::{Parity, ParityRow, parity};
 pub use profile::{NamedModel, Outcome, ProfileJob, Progress, Row, Summary, profile_models};
 pub use protocol::{Clock, Protocol};
-pub use transport::Transport;
+pub use sustained::{Sustained, Window};
+pub use trace::{NodeTime, Trace, TraceJob};
+pub use transport::{Address, Local, Remote, RemoteOptions, Transport};
+pub use worker::{Limits, WorkerCommand};

@@ -124,6 +124,10 @@ mod tests {
         fn provider_used(&self) -> &str {
             "none"
         }
+
+        fn node_runs(&mut self) -> Result<Vec<crate::engine::NodeRuns>> {
+            Ok(Vec::new())
+        }
     }
 
     fn judge(errors: &[f32], missing: bool) -> Parity {

@@ -1,17 +1,16 @@
 //! Measures many models in small batches, keeping every finished row.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
 use masktas_runtime::Features;
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{EngineOptions, engine};
 use crate::error::{Error, Result};
 use crate::latency::Sample;
-use crate::measure::{Bench, Calibration, Golden, Measurement, Subject};
-use crate::protocol::Protocol;
+use crate::measure::{BenchJob, Calibration, Golden, Measure, Measurement, Steadiness, Subject};
+use crate::transport::Transport;
 
 /// A model to profile.
 pub struct NamedModel<'a> {
@@ -81,60 +80,35 @@ impl Row {
     }
 }
 
-/// What to profile, and how. Plain data and names, so that it can be sent to another machine.
+/// What to profile, and how.
 pub struct ProfileJob<'a> {
     /// The models, in the order they are measured.
     pub models: &'a [NamedModel<'a>],
     /// The reference network's ONNX file. It must be the same for all rows that are to feed one latency model; a small
     /// member of the profiled space is best, because it leans on the machine as the models do.
     pub reference: &'a [u8],
-    /// Engine by name.
-    pub engine: &'a str,
-    /// Engine whose un-optimised run gives the answer of the numeric gate; `None`: only finite outputs are asked for, and every
-    /// row says so.
-    pub gate: Option<&'a str>,
-    /// What the engines need to start.
-    pub options: &'a EngineOptions,
-    /// Execution provider; `None`: the engine's own CPU or adapter.
-    pub provider: Option<&'a str>,
-    /// How to measure.
-    pub protocol: &'a Protocol,
+    /// Engine, gate, provider and protocol.
+    pub bench: BenchJob,
     /// Time to spend in all. Rounds above the protocol's fewest are dropped to keep it, and what is then too wide
     /// is marked noisy. Loading, gate and the fewest rounds are done whatever they take.
     pub budget: Option<Duration>,
+    /// Times that a batch with an unsteady model is measured again; of each model the better measurement is kept.
+    pub retries: usize,
     /// Models already measured, which are skipped.
     pub done: BTreeSet<String>,
-    /// The calibration of the rows already measured, so that old and new rows are in one unit.
-    pub calibration: Option<Calibration>,
 }
 
 impl<'a> ProfileJob<'a> {
-    /// All models under ONNX Runtime on the CPU, gated by its own un-optimised run, without a budget.
-    pub fn new(
-        models: &'a [NamedModel<'a>],
-        reference: &'a [u8],
-        options: &'a EngineOptions,
-        protocol: &'a Protocol,
-    ) -> Self {
-        Self {
-            models,
-            reference,
-            engine: "ort",
-            gate: Some("ort"),
-            options,
-            provider: None,
-            protocol,
-            budget: None,
-            done: BTreeSet::new(),
-            calibration: None,
-        }
+    /// All models, without a budget; unsteady batches are measured twice.
+    pub fn new(models: &'a [NamedModel<'a>], reference: &'a [u8], bench: BenchJob) -> Self {
+        Self { models, reference, bench, budget: None, retries: 1, done: BTreeSet::new() }
     }
 
     /// Goes on where `rows` ended: skips their models (failed ones too) and takes their calibration over.
     pub fn resume(mut self, rows: &[Row]) -> Self {
         self.done.extend(rows.iter().map(|row| row.id.clone()));
         let earlier = rows.iter().find_map(Row::measurement).map(|m| m.calibration.clone());
-        self.calibration = self.calibration.or(earlier);
+        self.bench.calibration = self.bench.calibration.or(earlier);
         self
     }
 }
@@ -171,16 +145,17 @@ pub struct Summary {
     pub elapsed_s: f64,
 }
 
-/// Measures the models of `job` batch by batch on this machine, in this process.
+/// Measures the models of `job` batch by batch on the device that `transport` reaches.
 ///
 /// `sink` gets each row of a batch when the batch is finished, in order; it must have stored the row when it returns, and
 /// its error ends the profile. `progress` is called at least once a round and can stop the profile; a batch stopped
-/// half-way gives no rows.
+/// half-way gives no rows. A connection that is lost is made anew a few times, and the batch measured again in the same unit.
 ///
 /// # Errors
-/// [`Error::Interrupted`] when `progress` stops it; what [`Bench::new`] and `sink` report. A model that fails is a row, not
-/// an error.
+/// [`Error::Interrupted`] when `progress` stops it; what [`Transport::bench`] and `sink` report; [`Error::Lost`] when the
+/// device stays away. A model that fails is a row, not an error.
 pub fn profile_models(
+    transport: &mut dyn Transport,
     job: &ProfileJob<'_>,
     progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
     sink: &mut dyn FnMut(Row) -> Result<()>,
@@ -190,9 +165,7 @@ pub fn profile_models(
     let pending: Vec<&NamedModel<'_>> =
         job.models.iter().filter(|model| seen.insert(model.id.clone())).collect();
     let skipped = job.models.len() - pending.len();
-    let engine_under_test = engine(job.engine, job.options)?;
-    let gate = job.gate.map(|name| engine(name, job.options)).transpose()?;
-    let mut now = Progress {
+    let now = Progress {
         done: skipped,
         total: job.models.len(),
         failed: 0,
@@ -200,77 +173,183 @@ pub fn profile_models(
         elapsed_s: 0.0,
         left_s: None,
     };
-    let interrupted = |now: &Progress| Error::Interrupted { done: now.done, total: now.total };
-    if progress(&now).is_break() {
-        return Err(interrupted(&now));
-    }
-    let mut bench = Bench::new(
-        engine_under_test.as_ref(),
-        gate.as_deref(),
-        job.reference,
-        job.provider,
-        job.protocol,
-        job.calibration.as_ref(),
-    )?;
-    let calibrated_s = start.elapsed().as_secs_f64();
-    let batches = pending.chunks(job.protocol.batch);
-    let mut left = batches.len();
-    let mut loading_s = 0.0f64;
-    for batch in batches {
-        let begun = Instant::now();
-        let share = job.budget.map(|budget| {
-            let rest = budget.saturating_sub(start.elapsed()).as_secs_f64();
-            // The time this batch will take to load is judged by the batch before.
-            Duration::from_secs_f64((rest / left as f64 - loading_s).max(0.0))
-        });
-        let made: Vec<Result<Vec<u8>>> = batch.iter().map(|model| model.bytes()).collect();
-        let subjects: Vec<Subject<'_>> = batch
-            .iter()
-            .zip(&made)
-            .filter_map(|(model, bytes)| {
-                let bytes = bytes.as_ref().ok()?;
-                Some(Subject { id: &model.id, bytes, golden: model.golden.as_ref() })
-            })
-            .collect();
-        let mut report = |rounds: usize| {
-            if rounds == 0 {
-                loading_s = begun.elapsed().as_secs_f64();
+    let mut at = Place { start, now, skipped, calibrated_s: None, progress };
+    let mut bench = job.bench.clone();
+    let mut batches: VecDeque<&[&NamedModel<'_>]> = pending.chunks(job.bench.protocol.batch).collect();
+    let mut lost = 0;
+    let calibration = loop {
+        match session(transport, job, &mut bench, &mut batches, &mut at, sink) {
+            Err(Error::Lost { .. }) if lost < RECONNECTIONS => {
+                lost += 1;
+                at.reconnect(transport, lost)?;
             }
-            now.rounds = rounds;
-            now.elapsed_s = start.elapsed().as_secs_f64();
-            progress(&now)
-        };
-        let Some(measured) = bench.measure(&subjects, share, &mut report)? else {
-            return Err(interrupted(&now));
-        };
-        let mut measured = measured.into_iter();
-        for (model, bytes) in batch.iter().zip(&made) {
-            let outcome = match bytes {
-                Err(error) => Outcome::Failed(error.to_string()),
-                Ok(_) => match measured.next() {
-                    Some(Ok(measurement)) => Outcome::Measured(Box::new(measurement)),
-                    Some(Err(error)) => Outcome::Failed(error.to_string()),
-                    None => Outcome::Failed("it was lost between loading and measuring".into()),
-                },
-            };
-            now.failed += usize::from(matches!(outcome, Outcome::Failed(_)));
-            sink(Row { id: model.id.clone(), features: model.features.clone(), outcome })?;
-            now.done += 1;
+            Err(error) => return Err(error),
+            Ok(calibration) => break calibration,
         }
-        left -= 1;
-        now.rounds = 0;
-        now.elapsed_s = start.elapsed().as_secs_f64();
-        let measured_here = (now.done - skipped) as f64;
-        now.left_s = Some((now.elapsed_s - calibrated_s) / measured_here * (now.total - now.done) as f64);
-        if progress(&now).is_break() && left > 0 {
-            return Err(interrupted(&now));
-        }
-    }
+    };
     Ok(Summary {
-        measured: now.done - skipped - now.failed,
-        failed: now.failed,
+        measured: at.now.done - skipped - at.now.failed,
+        failed: at.now.failed,
         skipped,
-        calibration: bench.calibration().clone(),
+        calibration,
         elapsed_s: start.elapsed().as_secs_f64(),
     })
+}
+
+/// Times that a lost connection is made anew before a profile gives up.
+const RECONNECTIONS: u32 = 5;
+
+/// Where a profile stands, and whom it tells.
+struct Place<'p> {
+    start: Instant,
+    now: Progress,
+    skipped: usize,
+    /// When the reference network was calibrated.
+    calibrated_s: Option<f64>,
+    progress: &'p mut dyn FnMut(&Progress) -> ControlFlow<()>,
+}
+
+impl Place<'_> {
+    fn interrupted(&self) -> Error {
+        Error::Interrupted { done: self.now.done, total: self.now.total }
+    }
+
+    fn tell(&mut self, rounds: usize) -> ControlFlow<()> {
+        self.now.rounds = rounds;
+        self.now.elapsed_s = self.start.elapsed().as_secs_f64();
+        (self.progress)(&self.now)
+    }
+
+    /// Sleeps, unless somebody asks to stop.
+    fn sleep(&mut self, seconds: u64) -> Result<()> {
+        for _ in 0..seconds * 2 {
+            std::thread::sleep(Duration::from_millis(500));
+            if self.tell(0).is_break() {
+                return Err(self.interrupted());
+            }
+        }
+        Ok(())
+    }
+
+    fn reconnect(&mut self, transport: &mut dyn Transport, attempt: u32) -> Result<()> {
+        self.sleep(1 << attempt.min(5))?;
+        match transport.reconnect() {
+            // Still away: the next session fails at once, and this is tried again.
+            Err(Error::Lost { .. }) => Ok(()),
+            other => other,
+        }
+    }
+}
+
+/// Measures what is left until it is done or the connection is lost. A batch leaves the queue when its rows are stored.
+fn session(
+    transport: &mut dyn Transport,
+    job: &ProfileJob<'_>,
+    bench_job: &mut BenchJob,
+    batches: &mut VecDeque<&[&NamedModel<'_>]>,
+    at: &mut Place<'_>,
+    sink: &mut dyn FnMut(Row) -> Result<()>,
+) -> Result<Calibration> {
+    if at.tell(0).is_break() {
+        return Err(at.interrupted());
+    }
+    let mut bench = transport.bench(bench_job, job.reference)?;
+    bench_job.calibration = Some(bench.calibration().clone());
+    let calibrated_s = *at.calibrated_s.get_or_insert(at.start.elapsed().as_secs_f64());
+    let mut loading_s = 0.0f64;
+    while let Some(batch) = batches.front() {
+        let share = job.budget.map(|budget| {
+            let rest = budget.saturating_sub(at.start.elapsed()).as_secs_f64();
+            // The time this batch will take to load is judged by the batch before.
+            Duration::from_secs_f64((rest / batches.len() as f64 - loading_s).max(0.0))
+        });
+        let rows = measure_batch(bench.as_mut(), job, batch, share, &mut loading_s, at)?;
+        for row in rows {
+            at.now.failed += usize::from(matches!(row.outcome, Outcome::Failed(_)));
+            sink(row)?;
+            at.now.done += 1;
+        }
+        batches.pop_front();
+        let measured_here = (at.now.done - at.skipped) as f64;
+        let per_model = (at.start.elapsed().as_secs_f64() - calibrated_s) / measured_here;
+        at.now.left_s = Some(per_model * (at.now.total - at.now.done) as f64);
+        if at.tell(0).is_break() && !batches.is_empty() {
+            return Err(at.interrupted());
+        }
+    }
+    Ok(bench.calibration().clone())
+}
+
+/// Measures one batch, again where it is unsteady, and makes its rows.
+fn measure_batch(
+    bench: &mut dyn Measure,
+    job: &ProfileJob<'_>,
+    batch: &[&NamedModel<'_>],
+    share: Option<Duration>,
+    loading_s: &mut f64,
+    at: &mut Place<'_>,
+) -> Result<Vec<Row>> {
+    let begun = Instant::now();
+    let made: Vec<Result<Vec<u8>>> = batch.iter().map(|model| model.bytes()).collect();
+    let subjects: Vec<Subject<'_>> = batch
+        .iter()
+        .zip(&made)
+        .filter_map(|(model, bytes)| {
+            let bytes = bytes.as_ref().ok()?;
+            Some(Subject { id: &model.id, bytes, golden: model.golden.as_ref() })
+        })
+        .collect();
+    let mut kept: Vec<Result<Measurement>> = Vec::new();
+    for attempt in 0..=job.retries {
+        let mut report = |rounds: usize| {
+            if rounds == 0 {
+                *loading_s = begun.elapsed().as_secs_f64();
+            }
+            at.tell(rounds)
+        };
+        let Some(measured) = bench.measure(&subjects, share, &mut report)? else {
+            return Err(at.interrupted());
+        };
+        kept = if kept.is_empty() {
+            measured
+        } else {
+            kept.into_iter().zip(measured).map(|(before, now)| better(before, now)).collect()
+        };
+        let worst = kept.iter().filter_map(|one| Some(one.as_ref().ok()?.verdict)).max();
+        let spent = share.is_some_and(|share| begun.elapsed() > share / 2);
+        match worst {
+            None | Some(Steadiness::Steady) => break,
+            _ if attempt == job.retries || spent => break,
+            Some(Steadiness::Throttled) => at.sleep(COOLING_S)?,
+            Some(Steadiness::Noisy) => {}
+        }
+    }
+    let mut kept = kept.into_iter();
+    let rows = batch.iter().zip(&made).map(|(model, bytes)| {
+        let outcome = match bytes {
+            Err(error) => Outcome::Failed(error.to_string()),
+            Ok(_) => match kept.next() {
+                Some(Ok(measurement)) => Outcome::Measured(Box::new(measurement)),
+                Some(Err(error)) => Outcome::Failed(error.to_string()),
+                None => Outcome::Failed("it was lost between loading and measuring".into()),
+            },
+        };
+        Row { id: model.id.clone(), features: model.features.clone(), outcome }
+    });
+    Ok(rows.collect())
+}
+
+/// Seconds that a device which throttled is left alone before it is tried again.
+const COOLING_S: u64 = 30;
+
+/// The steadier of two measurements of one model, the narrower where both are alike.
+fn better(before: Result<Measurement>, now: Result<Measurement>) -> Result<Measurement> {
+    match (before, now) {
+        (Ok(before), Ok(now)) => {
+            let wins = now.verdict.cmp(&before.verdict).then(now.half_width.total_cmp(&before.half_width));
+            Ok(if wins.is_lt() { now } else { before })
+        }
+        (Ok(one), Err(_)) | (Err(_), Ok(one)) => Ok(one),
+        (Err(error), Err(_)) => Err(error),
+    }
 }

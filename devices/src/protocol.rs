@@ -18,7 +18,8 @@ pub enum Clock {
 
 /// The paired, rotated protocol.
 ///
-/// The models of a batch and one fixed reference network live in one process. A round runs each of them
+/// The models of a batch and one fixed reference network are loaded side by side, each in a process of its own or all in
+/// one. A round runs each of them
 /// [`Protocol::runs`] times in a row; the order is rotated by one place every round. The value of a model is the median over
 /// rounds of (median of its runs in the round / median of the reference's runs in the round), times the
 /// reference's calibrated milliseconds. Pairing cancels drift that is slower than a round, which is the larger part on a
@@ -30,8 +31,11 @@ pub struct Protocol {
     pub revision: u32,
     /// Clock of the value.
     pub clock: Clock,
-    /// Threads inside one operation.
+    /// Threads inside one operation. They never spin while they wait, which would steal time from the next model.
     pub threads: usize,
+    /// Whether each model has a process of its own, so that one that crashes, hangs or takes all memory is one failed row.
+    #[serde(default)]
+    pub isolated: bool,
     /// Runs of each model in a round.
     pub runs: usize,
     /// Fewest rounds.
@@ -68,6 +72,7 @@ impl Default for Protocol {
             revision: REVISION,
             clock: Clock::Wall,
             threads: 1,
+            isolated: false,
             runs: 5,
             min_rounds: 8,
             max_rounds: 40,
@@ -94,11 +99,12 @@ impl Protocol {
     pub fn hash(&self) -> String {
         // Written out by hand so that neither a serializer's habits nor the order of fields can change it.
         let text = format!(
-            "masktas paired-rotated {};clock={:?};threads={};runs={};rounds={}..{};spread={};warm={}..{}@{};half={};\
+            "masktas paired-rotated {};clock={:?};threads={};isolated={};runs={};rounds={}..{};spread={};warm={}..{}@{};half={};\
              conf={};draws={};batch={};calibration={}",
             self.revision,
             self.clock,
             self.threads,
+            self.isolated,
             self.runs,
             self.min_rounds,
             self.max_rounds,
@@ -182,6 +188,7 @@ mod tests {
             let mut changed = fields.clone();
             let other = match value {
                 serde_json::Value::String(_) => serde_json::json!("cpu"),
+                serde_json::Value::Bool(on) => serde_json::json!(!on),
                 serde_json::Value::Number(n) if n.is_f64() => serde_json::json!(n.as_f64().unwrap() + 0.001),
                 serde_json::Value::Number(n) => serde_json::json!(n.as_u64().unwrap() + 1),
                 other => panic!("{other}"),

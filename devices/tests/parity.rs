@@ -142,7 +142,7 @@ fn one_process_uses_one_onnx_runtime() {
     let folder = tempfile::tempdir().unwrap();
     let other = folder.path().join("libonnxruntime.so.1.30.0");
     std::fs::write(&other, "").unwrap();
-    let options = EngineOptions { ort_lib: Some(other.clone()), adapter: None };
+    let options = EngineOptions { ort_lib: Some(other.clone()), ..EngineOptions::default() };
     let text = engine("ort", &options).unwrap().check().unwrap_err().to_string();
     assert!(text.contains("already loaded") && text.contains(other.to_str().unwrap()), "{text}");
 }

@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use common::{file, graph, here, vit};
 use masktas_devices::{
-    EngineOptions, Error, Key, NamedModel, Outcome, ProfileJob, Protocol, Row, Steadiness, profile_models,
+    BenchJob, EngineOptions, Error, Key, Local, NamedModel, Outcome, ProfileJob, Protocol, Row, Steadiness,
+    profile_models,
 };
 use masktas_runtime::Graph;
 
@@ -33,17 +34,20 @@ fn engine_here() -> &'static str {
     if here("ort") { "ort" } else { "tract" }
 }
 
+fn local() -> Local {
+    Local::new(&EngineOptions::default())
+}
+
 fn run(
     models: &[NamedModel<'_>],
     rows: &mut Vec<Row>,
     stop_at: usize,
 ) -> masktas_devices::Result<masktas_devices::Summary> {
     let reference = file(&graph(&vit(64, &[1]), 0));
-    let (options, protocol) = (EngineOptions::default(), quick());
-    let mut job = ProfileJob::new(models, &reference, &options, &protocol).resume(rows);
-    job.engine = engine_here();
-    job.gate = Some(engine_here());
+    let bench = BenchJob { gate: Some(engine_here().into()), ..BenchJob::new(engine_here(), &quick()) };
+    let job = ProfileJob { retries: 0, ..ProfileJob::new(models, &reference, bench) }.resume(rows);
     profile_models(
+        &mut local(),
         &job,
         &mut |progress| {
             if progress.done >= stop_at { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
@@ -142,12 +146,10 @@ fn a_sink_that_fails_ends_the_profile() {
     let graph = graph(&vit(64, &[2]), 1);
     let models = [model("m", &graph)];
     let reference = file(&graph);
-    let (options, protocol) = (EngineOptions::default(), quick());
-    let mut job = ProfileJob::new(&models, &reference, &options, &protocol);
-    job.engine = "tract";
-    job.gate = None;
+    let bench = BenchJob { gate: None, ..BenchJob::new("tract", &quick()) };
+    let job = ProfileJob::new(&models, &reference, bench);
     let gates = RefCell::new(Vec::new());
-    let error = profile_models(&job, &mut |_| ControlFlow::Continue(()), &mut |row| {
+    let error = profile_models(&mut local(), &job, &mut |_| ControlFlow::Continue(()), &mut |row| {
         gates.borrow_mut().push(row.measurement().unwrap().gate.reference.clone());
         Err(Error::Caller("no space left".into()))
     });
@@ -161,13 +163,11 @@ fn a_budget_ends_rounds_early_but_not_below_the_fewest() {
     let models: Vec<_> = graphs.iter().enumerate().map(|(i, g)| model(&format!("m{i}"), g)).collect();
     let reference = file(&graphs[0]);
     let protocol = Protocol { max_rounds: 100_000, spread_s: 3600.0 - 1.0, ..quick() };
-    let options = EngineOptions::default();
-    let mut job = ProfileJob::new(&models, &reference, &options, &protocol);
-    job.engine = engine_here();
-    job.gate = None;
+    let bench = BenchJob { gate: None, ..BenchJob::new(engine_here(), &protocol) };
+    let mut job = ProfileJob { retries: 0, ..ProfileJob::new(&models, &reference, bench) };
     job.budget = Some(Duration::from_secs(2));
     let mut rounds = Vec::new();
-    let summary = profile_models(&job, &mut |_| ControlFlow::Continue(()), &mut |row| {
+    let summary = profile_models(&mut local(), &job, &mut |_| ControlFlow::Continue(()), &mut |row| {
         rounds.push(row.measurement().unwrap().rounds.len());
         Ok(())
     })
@@ -183,11 +183,10 @@ fn another_reference_network_is_refused() {
     let mut rows = Vec::new();
     run(&models, &mut rows, usize::MAX).unwrap();
     let other = file(&graphs[1]);
-    let (options, protocol) = (EngineOptions::default(), quick());
     let models = [model("b", &graphs[1])];
-    let mut job = ProfileJob::new(&models, &other, &options, &protocol).resume(&rows);
-    job.engine = engine_here();
-    job.gate = None;
-    let error = profile_models(&job, &mut |_| ControlFlow::Continue(()), &mut |_| Ok(())).unwrap_err();
+    let bench = BenchJob { gate: None, ..BenchJob::new(engine_here(), &quick()) };
+    let job = ProfileJob::new(&models, &other, bench).resume(&rows);
+    let error =
+        profile_models(&mut local(), &job, &mut |_| ControlFlow::Continue(()), &mut |_| Ok(())).unwrap_err();
     assert!(error.to_string().contains("reference networks"), "{error}");
 }

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::{
-    Bench, Engine, EngineOptions, Golden, LoadOptions, LoadedModel, Measurement, Parity, Protocol, Subject,
-    Tensors, engine, engines, parity,
+    Bench, BenchJob, Engine, EngineOptions, Golden, LoadOptions, Measure as _, Measurement, Parity, Protocol,
+    Subject, Tensors, engine, engines, parity,
 };
 use masktas_export::package;
 use masktas_runtime::tolerance::relative_difference;
@@ -277,34 +277,6 @@ fn apart(answers: Tensors, batch: usize, count: usize) -> Result<Vec<Tensors>, F
     Ok(rows)
 }
 
-/// An engine that loads every model at given shapes.
-struct AtShapes<'a> {
-    engine: &'a dyn Engine,
-    shapes: Vec<(String, Vec<usize>)>,
-}
-
-impl Engine for AtShapes<'_> {
-    fn name(&self) -> &'static str {
-        self.engine.name()
-    }
-
-    fn version(&self) -> masktas_devices::Result<String> {
-        self.engine.version()
-    }
-
-    fn runs_in_process(&self) -> bool {
-        self.engine.runs_in_process()
-    }
-
-    fn check(&self) -> masktas_devices::Result<()> {
-        self.engine.check()
-    }
-
-    fn load(&self, model: &[u8], options: &LoadOptions) -> masktas_devices::Result<Box<dyn LoadedModel>> {
-        self.engine.load(model, &LoadOptions { shapes: self.shapes.clone(), ..options.clone() })
-    }
-}
-
 /// Times the model by the usual protocol, with itself as the reference network; a run is of as many images as `shapes`
 /// say.
 fn time(
@@ -314,11 +286,13 @@ fn time(
     options: &Options,
     console: &mut Console,
 ) -> Result<Measurement, Failure> {
-    let protocol = Protocol { threads: options.threads, ..Protocol::default() };
+    let how = options.engines.options();
+    let isolated = how.worker.is_some();
+    let protocol = Protocol { threads: options.threads, isolated, ..Protocol::default() };
     let (name, most) = (format!("timing in {}", engine.name()), protocol.max_rounds as u64);
     console.reporter.begin(&name, most, "round");
-    let engine = AtShapes { engine, shapes };
-    let mut bench = Bench::new(&engine, None, model, None, &protocol, None)?;
+    let job = BenchJob { gate: None, shapes, ..BenchJob::new(engine.name(), &protocol) };
+    let mut bench = Bench::new(&job, model, &how)?;
     let subject = Subject { id: "model", bytes: model, golden: None };
     let reporter = &mut console.reporter;
     let measured = bench.measure(&[subject], None, &mut |rounds| {

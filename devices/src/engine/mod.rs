@@ -13,7 +13,9 @@ use std::path::PathBuf;
 use masktas_runtime::{Dtype, Tensor};
 
 use crate::error::{Error, Result};
+use crate::worker::WorkerCommand;
 
+pub(crate) use self::ort::newest_in as newest_library_in;
 pub use self::ort::{Found, ORT_FLOOR, Place, find_library, library_version, search_places};
 pub use self::wgpu::adapters;
 
@@ -27,6 +29,8 @@ pub struct EngineOptions {
     pub ort_lib: Option<PathBuf>,
     /// Part of the name of the GPU adapter; `None`: the first one.
     pub adapter: Option<String>,
+    /// How a measured model gets a process of its own; `None`: it cannot, and runs in this one.
+    pub worker: Option<WorkerCommand>,
 }
 
 /// How a model is loaded.
@@ -40,11 +44,26 @@ pub struct LoadOptions {
     pub optimise: bool,
     /// Shapes to fix inputs at; needed only for inputs with a symbolic extent.
     pub shapes: Vec<(String, Vec<usize>)>,
+    /// Whether each node's time is taken, for [`LoadedModel::node_runs`]. It makes runs slower.
+    pub trace: bool,
+}
+
+/// What one node of an engine's own graph took, run by run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NodeRuns {
+    /// Its name in the engine, which may have joined several nodes of the model.
+    pub name: String,
+    /// Its operator in the engine.
+    pub op: String,
+    /// Provider that ran it.
+    pub provider: String,
+    /// Milliseconds, run by run.
+    pub ms: Vec<f64>,
 }
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { threads: 1, provider: None, optimise: true, shapes: Vec::new() }
+        Self { threads: 1, provider: None, optimise: true, shapes: Vec::new(), trace: false }
     }
 }
 
@@ -102,6 +121,12 @@ pub trait LoadedModel {
 
     /// The provider that runs the nodes, by the engine's own name. One name: mixed placement is refused.
     fn provider_used(&self) -> &str;
+
+    /// What each node took in all runs so far, of a model that was loaded with [`LoadOptions::trace`]. The trace ends.
+    ///
+    /// # Errors
+    /// [`Error::NotSupported`] when the engine cannot tell.
+    fn node_runs(&mut self) -> Result<Vec<NodeRuns>>;
 }
 
 type Make = fn(&EngineOptions) -> Box<dyn Engine>;

@@ -7,9 +7,10 @@ use tract_onnx::prelude::{
     DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
     Tensor as TractTensor, TractError, TractResult, TypedSimplePlan, TypedSimpleState,
 };
+use tract_onnx::tract_core::plan::eval;
 use tract_onnx::tract_hir::infer::Factoid;
 
-use super::{Engine, InputInfo, LoadOptions, LoadedModel, Tensors, asked_shape, guarded, ordered};
+use super::{Engine, InputInfo, LoadOptions, LoadedModel, NodeRuns, Tensors, asked_shape, guarded, ordered};
 use crate::error::{Error, Result};
 
 const NAME: &str = "tract";
@@ -109,7 +110,8 @@ fn load(bytes: &[u8], options: &LoadOptions) -> TractResult<Result<TractModel>> 
         if options.optimise { model.into_optimized()? } else { model.into_typed()?.into_decluttered()? };
     let plan: std::sync::Arc<TypedSimplePlan> = typed.into_runnable()?;
     let state = plan.spawn()?;
-    Ok(Ok(TractModel { plan, state, inputs, outputs }))
+    let times = options.trace.then(Vec::new);
+    Ok(Ok(TractModel { plan, state, inputs, outputs, times }))
 }
 
 struct TractModel {
@@ -117,6 +119,33 @@ struct TractModel {
     state: TypedSimpleState,
     inputs: Vec<InputInfo>,
     outputs: Vec<String>,
+    /// Where each node's time is kept, when it is taken.
+    times: Option<Vec<NodeRuns>>,
+}
+
+/// Runs the model and notes what each node takes.
+fn run_noting(
+    state: &mut TypedSimpleState,
+    values: TVec<TValue>,
+    times: &mut Vec<NodeRuns>,
+) -> TractResult<TVec<TValue>> {
+    let mut place = 0;
+    state.run_plan_with_eval(values, |context, op_state, node, inputs| {
+        let start = std::time::Instant::now();
+        let result = eval(context, op_state, node, inputs);
+        let ms = start.elapsed().as_secs_f64() * 1e3;
+        match times.get_mut(place) {
+            Some(known) => known.ms.push(ms),
+            None => times.push(NodeRuns {
+                name: node.name.clone(),
+                op: node.op.name().into_owned(),
+                provider: PROVIDER.into(),
+                ms: vec![ms],
+            }),
+        }
+        place += 1;
+        result
+    })
 }
 
 impl LoadedModel for TractModel {
@@ -126,11 +155,15 @@ impl LoadedModel for TractModel {
 
     fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Tensors> {
         let tensors = ordered(NAME, &self.inputs, inputs)?;
-        let (state, outputs) = (&mut self.state, &self.outputs);
+        let (state, outputs, times) = (&mut self.state, &self.outputs, &mut self.times);
         let result = guarded(|| {
             let values =
                 tensors.iter().map(|tensor| value(tensor)).collect::<std::result::Result<TVec<_>, _>>()?;
-            let results = state.run(values).map_err(words)?;
+            let results = match times {
+                Some(times) => run_noting(state, values, times),
+                None => state.run(values),
+            };
+            let results = results.map_err(words)?;
             if results.len() != outputs.len() {
                 return Err(format!("it gave {} outputs and the model has {}", results.len(), outputs.len()));
             }
@@ -151,6 +184,10 @@ impl LoadedModel for TractModel {
 
     fn provider_used(&self) -> &str {
         PROVIDER
+    }
+
+    fn node_runs(&mut self) -> Result<Vec<NodeRuns>> {
+        self.times.take().ok_or_else(|| Error::Caller("the model was loaded without a trace".into()))
     }
 }
 

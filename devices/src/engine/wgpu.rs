@@ -6,7 +6,7 @@ use masktas_runtime::plan::Passes;
 use masktas_runtime::session::{Adapters, Options, Session};
 use masktas_runtime::{Dim, Graph, Tensor};
 
-use super::{Engine, InputInfo, LoadOptions, LoadedModel, Tensors, asked_shape, guarded, ordered};
+use super::{Engine, InputInfo, LoadOptions, LoadedModel, NodeRuns, Tensors, asked_shape, guarded, ordered};
 use crate::error::{Error, Result};
 
 const NAME: &str = "wgpu";
@@ -138,5 +138,13 @@ impl LoadedModel for WgpuModel {
 
     fn provider_used(&self) -> &str {
         &self.provider
+    }
+
+    fn node_runs(&mut self) -> Result<Vec<NodeRuns>> {
+        Err(Error::NotSupported {
+            engine: NAME.into(),
+            what: "times of single nodes".into(),
+            next: "trace under ort or tract".into(),
+        })
     }
 }

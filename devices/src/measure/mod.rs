@@ -1,28 +1,79 @@
 //! Timing models by the paired protocol.
 //!
-//! [`Bench`] holds the engine, the reference network and its calibration; it turns models into [`Measurement`]s.
+//! [`Bench`] holds the job, the reference network and its calibration; it turns models into [`Measurement`]s. Each model is
+//! a [`Warm`] one, in this process or in a [worker](crate::worker) of its own.
 
 mod bench;
 mod clock;
+mod place;
 mod rounds;
+mod warm;
 
 use serde::{Deserialize, Serialize};
 
+use crate::engine::Tensors;
 use crate::error::{Error, Result};
 use crate::fingerprint::{Fingerprint, State};
+use crate::protocol::Protocol;
 
-pub(crate) use bench::largest_difference;
-pub use bench::{Bench, Golden, Subject};
+pub use bench::{Bench, Measure, Subject};
+pub(crate) use place::warm;
 pub use rounds::{Round, RunTime};
+pub use warm::{Facts, Terms, Warm};
+pub(crate) use warm::{largest_difference, synthetic_inputs};
 
-/// Whether a measurement settled.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+/// Inputs and the outputs they must give.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Golden {
+    /// Inputs.
+    pub inputs: Tensors,
+    /// Outputs.
+    pub outputs: Tensors,
+}
+
+/// How a batch of models is to be measured: plain data, so that it can be sent to another machine.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BenchJob {
+    /// Engine by name.
+    pub engine: String,
+    /// Engine whose un-optimised run gives the answer of the numeric gate; `None`: only finite outputs are asked for, and every
+    /// measurement says so.
+    pub gate: Option<String>,
+    /// Execution provider; `None`: the engine's own CPU or adapter.
+    pub provider: Option<String>,
+    /// Shapes of inputs that have symbolic extents.
+    pub shapes: Vec<(String, Vec<usize>)>,
+    /// How to measure.
+    pub protocol: Protocol,
+    /// The calibration of an earlier session, so that old and new measurements are in one unit.
+    pub calibration: Option<Calibration>,
+}
+
+impl BenchJob {
+    /// `engine` on the CPU, gated by ONNX Runtime's own un-optimised run.
+    pub fn new(engine: &str, protocol: &Protocol) -> Self {
+        Self {
+            engine: engine.to_owned(),
+            gate: Some("ort".to_owned()),
+            provider: None,
+            shapes: Vec::new(),
+            protocol: protocol.clone(),
+            calibration: None,
+        }
+    }
+}
+
+/// Whether a measurement settled; the better, the lesser.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Steadiness {
     /// The interval is as narrow as the protocol asks.
     Steady,
     /// It is not; the notes say what was seen.
     Noisy,
+    /// The device slowed itself down meanwhile, so the number is not of the device at its usual speed.
+    Throttled,
 }
 
 impl std::fmt::Display for Steadiness {
@@ -30,6 +81,7 @@ impl std::fmt::Display for Steadiness {
         f.write_str(match self {
             Steadiness::Steady => "steady",
             Steadiness::Noisy => "noisy",
+            Steadiness::Throttled => "throttled",
         })
     }
 }
@@ -89,6 +141,10 @@ pub struct Measurement {
     pub cold_load_ms: f64,
     /// The first run after loading, wall clock.
     pub first_run_ms: f64,
+    /// Largest resident memory of the model's process up to the end of its first run, in bytes: engine, weights and activations.
+    /// `None` when models shared a process, or the system does not tell.
+    #[serde(default)]
+    pub peak_bytes: Option<u64>,
     /// The numeric gate.
     pub gate: Gate,
     /// The reference network.
@@ -208,6 +264,7 @@ pub(crate) mod tests {
             warm_ups: 3,
             cold_load_ms: 1.0,
             first_run_ms: 1.0,
+            peak_bytes: None,
             gate: Gate { reference: "golden".into(), difference: 0.0 },
             calibration: Calibration { reference: "r".into(), ms: 1.0, half_width: 0.01 },
             protocol: "p".into(),

@@ -51,8 +51,8 @@ pub(crate) enum Outcome {
 
 /// Everything [`paired_rounds`] asks the world for.
 pub(crate) trait World {
-    /// Runs subject `index` once; 0 is the reference.
-    fn run(&mut self, index: usize) -> Result<RunTime>;
+    /// Runs subject `index` some times in a row; 0 is the reference.
+    fn runs(&mut self, index: usize, count: usize) -> Result<Vec<RunTime>>;
     /// Seconds since the first call.
     fn elapsed_s(&mut self) -> f64;
     /// Called after each round.
@@ -122,7 +122,7 @@ pub(crate) fn run_median(
     protocol: &Protocol,
     world: &mut dyn World,
 ) -> Result<(Vec<RunTime>, f64)> {
-    let runs: Vec<RunTime> = (0..protocol.runs).map(|_| world.run(index)).collect::<Result<_>>()?;
+    let runs = world.runs(index, protocol.runs)?;
     let times: Vec<f64> = runs.iter().map(|run| run.on(protocol.clock)).collect::<Result<_>>()?;
     let median = stats::median(&times).unwrap_or(f64::NAN);
     Ok((runs, median))
@@ -178,6 +178,18 @@ mod tests {
     }
 
     impl World for Simulated {
+        fn runs(&mut self, index: usize, count: usize) -> Result<Vec<RunTime>> {
+            (0..count).map(|_| self.run(index)).collect()
+        }
+        fn elapsed_s(&mut self) -> f64 {
+            self.seconds
+        }
+        fn round_done(&mut self, rounds: usize) -> ControlFlow<()> {
+            if rounds >= self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        }
+    }
+
+    impl Simulated {
         fn run(&mut self, index: usize) -> Result<RunTime> {
             self.calls.push(index);
             if let Some((who, after)) = self.fail
@@ -192,12 +204,6 @@ mod tests {
             let wall_ms = self.truth[index] * drift * jitter;
             self.seconds += wall_ms / 1e3;
             Ok(RunTime { wall_ms, cpu_ms: None })
-        }
-        fn elapsed_s(&mut self) -> f64 {
-            self.seconds
-        }
-        fn round_done(&mut self, rounds: usize) -> ControlFlow<()> {
-            if rounds >= self.stop_after { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         }
     }
 

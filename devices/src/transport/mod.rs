@@ -1,61 +1,75 @@
 //! Ways to reach a device and run models there.
 
+mod address;
+mod deploy;
+mod link;
 mod local;
+mod remote;
 
 use std::ops::ControlFlow;
 
-use crate::catalogue::Device;
-use crate::engine::EngineOptions;
-use crate::error::{Error, Result};
+use crate::agent::EngineState;
+use crate::error::Result;
 use crate::fingerprint::Fingerprint;
-use crate::measure::Golden;
+use crate::measure::{BenchJob, Golden, Measure, Subject};
 use crate::parity::Parity;
-use crate::profile::{ProfileJob, Progress, Row, Summary};
+use crate::sustained::{Sustained, Window};
+use crate::trace::{Trace, TraceJob};
+
+pub use address::{Address, FORMS};
+pub use local::Local;
+pub use remote::{Remote, RemoteOptions};
 
 /// A way to run models on a device. Everything that crosses it is plain data.
 pub trait Transport {
-    /// Its name.
-    fn name(&self) -> &'static str;
+    /// The device as people call it, such as `this machine` or `ssh://pi@board`.
+    fn name(&self) -> String;
 
     /// Reads the device's fingerprint.
     ///
     /// # Errors
-    /// When the device cannot be reached.
+    /// [`Error::Lost`](crate::Error::Lost).
     fn fingerprint(&mut self, threads: usize) -> Result<Fingerprint>;
 
-    /// Measures models there, as [`crate::profile::profile_models`].
+    /// Every engine, its version there or why it cannot be used.
     ///
     /// # Errors
-    /// As there, and when the device is lost; finished rows are kept.
-    fn profile(
-        &mut self,
-        job: &ProfileJob<'_>,
-        progress: &mut dyn FnMut(&Progress) -> ControlFlow<()>,
-        sink: &mut dyn FnMut(Row) -> Result<()>,
-    ) -> Result<Summary>;
+    /// [`Error::Lost`](crate::Error::Lost).
+    fn engines(&mut self) -> Result<Vec<EngineState>>;
+
+    /// Loads and calibrates the reference network there, ready to measure batches.
+    ///
+    /// # Errors
+    /// As [`crate::measure::Bench::new`]; [`Error::Lost`](crate::Error::Lost).
+    fn bench<'a>(&'a mut self, job: &BenchJob, reference: &[u8]) -> Result<Box<dyn Measure + 'a>>;
 
     /// Replays a golden pair there, as [`crate::parity::parity`].
     ///
     /// # Errors
-    /// [`Error::UnknownEngine`], and when the device is lost.
-    fn parity(
-        &mut self,
-        model: &[u8],
-        golden: &Golden,
-        engines: &[&str],
-        options: &EngineOptions,
-    ) -> Result<Parity>;
-}
+    /// [`Error::UnknownEngine`](crate::Error::UnknownEngine); [`Error::Lost`](crate::Error::Lost).
+    fn parity(&mut self, model: &[u8], golden: &Golden, engines: &[&str]) -> Result<Parity>;
 
-impl Device {
-    /// Reaches the device.
+    /// Takes the time of each operation of a model there, as [`crate::trace::trace`].
     ///
     /// # Errors
-    /// [`Error::UnknownDevice`] when it has a transport this version lacks.
-    pub fn connect(&self) -> Result<Box<dyn Transport>> {
-        match self.transport.as_str() {
-            "local" => Ok(Box::new(local::Local)),
-            _ => Err(Error::UnknownDevice { name: self.name.clone(), known: "`host`".into() }),
-        }
-    }
+    /// As there; [`Error::Lost`](crate::Error::Lost).
+    fn trace(&mut self, model: &[u8], job: &TraceJob) -> Result<Trace>;
+
+    /// Runs a model there without a pause, as [`crate::sustained::sustain`].
+    ///
+    /// # Errors
+    /// As there; [`Error::Lost`](crate::Error::Lost).
+    fn sustain(
+        &mut self,
+        subject: &Subject<'_>,
+        job: &BenchJob,
+        seconds: f64,
+        progress: &mut dyn FnMut(&Window) -> ControlFlow<()>,
+    ) -> Result<Sustained>;
+
+    /// Makes a lost connection anew.
+    ///
+    /// # Errors
+    /// [`Error::Lost`](crate::Error::Lost) when the device is still away.
+    fn reconnect(&mut self) -> Result<()>;
 }

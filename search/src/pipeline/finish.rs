@@ -5,9 +5,10 @@ use std::path::Path;
 
 use masktas_devices::engine::{self, Engine};
 use masktas_devices::latency::Prediction;
-use masktas_devices::measure::Measurement;
+use masktas_devices::measure::{BenchJob, Measurement};
 use masktas_devices::parity::{Parity, parity};
 use masktas_devices::profile::{NamedModel, Outcome, ProfileJob, Row, profile_models};
+use masktas_devices::transport::Local;
 use masktas_export::VitArch;
 use serde::{Deserialize, Serialize};
 
@@ -148,7 +149,7 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         ));
     }
     let reference = file(space, &space.smallest())?;
-    let protocol = protocol(&shop.recipe.latency);
+    let protocol = protocol(&shop.recipe.latency, &shop.engines);
     let settings = &shop.recipe.latency;
     let mut company = sample(space, settings.samples, shop.recipe.seed);
     company.retain(|genes| finalists.iter().all(|finalist| finalist.candidate.genes != *genes));
@@ -163,14 +164,12 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         let rows = profiled(run, engine)?;
         let (key, calibration) =
             rows.iter().find_map(Row::measurement).map(|m| (m.key(), m.calibration.clone())).unzip();
-        let job = ProfileJob {
-            engine,
-            calibration,
-            ..ProfileJob::new(&models, &reference, &shop.engines, &protocol)
-        };
+        let bench = BenchJob { calibration, ..BenchJob::new(engine, &protocol) };
+        let job = ProfileJob::new(&models, &reference, bench);
         progress.begin(&format!("finalists under {engine}"), models.len() as u64, "model");
         let mut rows = Vec::with_capacity(models.len());
         let result = profile_models(
+            &mut Local::new(&shop.engines),
             &job,
             &mut |now| {
                 progress.advance(now.done as u64, "");

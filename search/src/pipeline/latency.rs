@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
+use masktas_devices::engine::EngineOptions;
 use masktas_devices::latency::{HeldOut, LatencyModel, Prediction, from_json, latency_model};
+use masktas_devices::measure::BenchJob;
 use masktas_devices::profile::{NamedModel, ProfileJob, Row, profile_models};
 use masktas_devices::protocol::Protocol;
+use masktas_devices::transport::Local;
 use masktas_export::lower::{LowerOptions, lower};
 use masktas_export::{Arch, Weights, onnx};
 use masktas_runtime::Features;
@@ -115,10 +118,12 @@ pub fn document(engine: &str) -> String {
     format!("latency/{engine}")
 }
 
-/// The protocol a recipe's `[latency]` asks for: by its hash every measured row says how it was measured.
-pub fn protocol(settings: &Latency) -> Protocol {
+/// The protocol a recipe's `[latency]` asks for: by its hash every measured row says how it was measured. Models have
+/// processes of their own where `engines` say how to start one.
+pub fn protocol(settings: &Latency, engines: &EngineOptions) -> Protocol {
     Protocol {
         threads: settings.threads,
+        isolated: engines.worker.is_some(),
         runs: settings.runs,
         min_rounds: settings.rounds,
         // A quiet machine needs the fewest; a batch is over as soon as its intervals are narrow.
@@ -155,13 +160,13 @@ fn profile(
         })
         .collect::<Result<Vec<_>>>()?;
     let reference = file(space, &space.smallest())?;
-    let protocol = protocol(&shop.recipe.latency);
+    let bench = BenchJob::new(engine, &protocol(&shop.recipe.latency, &shop.engines));
     let mut rows: Vec<Row> = profiled(run, engine)?;
-    let job = ProfileJob { engine, ..ProfileJob::new(&models, &reference, &shop.engines, &protocol) };
-    let job = job.resume(&rows);
+    let job = ProfileJob::new(&models, &reference, bench).resume(&rows);
     let phase = format!("profile {engine}");
     progress.begin(&phase, models.len() as u64, "subnet");
     let result = profile_models(
+        &mut Local::new(&shop.engines),
         &job,
         &mut |now| {
             let failed = if now.failed > 0 { format!("{} failed", now.failed) } else { String::new() };

@@ -124,7 +124,7 @@ fn agreed(
     // What was measured says it again, and more than the recipe: what the program adds to it.
     let here = Fingerprint::read(ours.threads);
     let named = |machine: &Fingerprint| format!("{} ({})", machine.line(), machine.key());
-    let protocol = protocol(ours).hash();
+    let protocol = protocol(ours, engines).hash();
     for measurement in measured() {
         must_agree("measuring protocol", measurement.protocol.clone(), protocol.clone(), again)?;
         if measurement.fingerprint.key() != here.key() {

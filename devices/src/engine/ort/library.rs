@@ -1,4 +1,4 @@
-//! ONNX Runtime through its shared library: the only file that names the `ort` crate.
+//! Finding, probing and loading ONNX Runtime's shared library.
 //!
 //! The library is found by our own search order, probed (is it a file, does it export the API, how old is it) and only
 //! then handed to `ort::init_from`; `ort`'s own discovery is never used, because it panics.
@@ -6,9 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock};
 
-use masktas_runtime::{Data, Dtype, Tensor};
-
-use super::{Engine, InputInfo, LoadOptions, LoadedModel, Tensors, asked_shape, guarded, ordered};
+use crate::engine::guarded;
 use crate::error::{Error, Result};
 
 /// Oldest minor version of ONNX Runtime 1.x that is accepted: what `ort` was built for.
@@ -16,8 +14,6 @@ pub const ORT_FLOOR: u32 = ::ort::MINOR_VERSION;
 
 /// Environment variable that names the library.
 const VARIABLE: &str = "MASKTAS_ORT_LIB";
-const CPU: &str = "CPUExecutionProvider";
-const NAME: &str = "ort";
 
 /// Where a library was found.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,7 +94,7 @@ pub fn find_library(explicit: Option<&Path>) -> Result<Found> {
 }
 
 /// The library with the highest version in its file name.
-fn newest_in(folder: &Path) -> Option<PathBuf> {
+pub(crate) fn newest_in(folder: &Path) -> Option<PathBuf> {
     let entries = std::fs::read_dir(folder).ok()?;
     let mut found: Vec<(Vec<u64>, PathBuf)> = entries
         .flatten()
@@ -175,17 +171,22 @@ fn check_version(path: &Path, version: &str) -> Result<()> {
     }
 }
 
-struct Loaded {
+/// The library in use.
+pub(super) struct Loaded {
     path: PathBuf,
-    version: String,
-    environment: ::ort::environment::Environment,
+    pub(super) version: String,
+    pub(super) environment: ::ort::environment::Environment,
 }
 
 /// The library of this process. ONNX Runtime allows one environment per process, and it is never torn down.
 static LOADED: OnceLock<Loaded> = OnceLock::new();
 static LOADING: Mutex<()> = Mutex::new(());
 
-fn loaded(explicit: Option<&Path>) -> Result<&'static Loaded> {
+/// The library of this process, loaded at the first call.
+///
+/// # Errors
+/// When it is missing, unusable or too old; [`Error::OrtLoadedTwice`].
+pub(super) fn loaded(explicit: Option<&Path>) -> Result<&'static Loaded> {
     if let (Some(loaded), None) = (LOADED.get(), explicit) {
         return Ok(loaded);
     }
@@ -216,165 +217,6 @@ fn same_file(a: &Path, b: &Path) -> bool {
     match (std::fs::canonicalize(a), std::fs::canonicalize(b)) {
         (Ok(a), Ok(b)) => a == b,
         _ => a == b,
-    }
-}
-
-/// The engine `ort`.
-pub(super) struct Ort {
-    library: Option<PathBuf>,
-}
-
-impl Ort {
-    pub(super) fn new(library: Option<PathBuf>) -> Self {
-        Self { library }
-    }
-}
-
-impl Engine for Ort {
-    fn name(&self) -> &'static str {
-        NAME
-    }
-
-    fn version(&self) -> Result<String> {
-        Ok(loaded(self.library.as_deref())?.version.clone())
-    }
-
-    fn check(&self) -> Result<()> {
-        loaded(self.library.as_deref()).map(|_| ())
-    }
-
-    fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn LoadedModel>> {
-        let loaded = loaded(self.library.as_deref())?;
-        if let Some(asked) = options.provider.as_deref().filter(|asked| !matches!(*asked, "cpu" | CPU)) {
-            return Err(Error::Provider { engine: NAME.into(), asked: asked.into(), available: CPU.into() });
-        }
-        let session = guarded(|| session(loaded, model, options).map_err(|e| e.to_string()))
-            .map_err(|reason| Error::Load { engine: NAME.into(), reason })?;
-        let inputs = session.inputs().iter().map(|outlet| input(outlet, options)).collect::<Result<_>>()?;
-        let outputs = session.outputs().iter().map(|outlet| outlet.name().to_owned()).collect();
-        Ok(Box::new(OrtModel { session, inputs, outputs }))
-    }
-}
-
-fn session(loaded: &Loaded, model: &[u8], options: &LoadOptions) -> ::ort::Result<::ort::session::Session> {
-    use ::ort::session::builder::GraphOptimizationLevel as Level;
-    let level = if options.optimise { Level::All } else { Level::Disable };
-    // Spinning threads of one model would steal time from the next one measured in the same process.
-    ::ort::session::Session::builder(&loaded.environment)?
-        .with_optimization_level(level)?
-        .with_intra_threads(options.threads)?
-        .with_inter_threads(1)?
-        .with_parallel_execution(false)?
-        .with_intra_op_spinning(false)?
-        .with_inter_op_spinning(false)?
-        .commit_from_memory(model)
-}
-
-fn input(outlet: &::ort::value::Outlet, options: &LoadOptions) -> Result<InputInfo> {
-    use ::ort::value::{TensorElementType as Type, ValueType};
-    let unsupported = |what: String| Error::NotSupported {
-        engine: NAME.into(),
-        what,
-        next: "export the model with tensors of float, integer or boolean elements".into(),
-    };
-    let ValueType::Tensor { ty, shape, dimension_symbols } = outlet.dtype() else {
-        return Err(unsupported(format!("input `{}`, which is not a tensor", outlet.name())));
-    };
-    let dtype = match ty {
-        Type::Float32 => Dtype::F32,
-        Type::Int64 => Dtype::I64,
-        Type::Int32 => Dtype::I32,
-        Type::Uint8 => Dtype::U8,
-        Type::Int8 => Dtype::I8,
-        Type::Bool => Dtype::Bool,
-        other => {
-            return Err(unsupported(format!("input `{}` with elements of type {other:?}", outlet.name())));
-        }
-    };
-    let shape = match asked_shape(options, outlet.name()) {
-        Some(asked) => asked.to_vec(),
-        None => shape
-            .iter()
-            .enumerate()
-            .map(|(axis, extent)| {
-                usize::try_from(*extent).map_err(|_| Error::SymbolicInput {
-                    input: outlet.name().to_owned(),
-                    symbol: dimension_symbols.get(axis).cloned().unwrap_or_default(),
-                })
-            })
-            .collect::<Result<_>>()?,
-    };
-    Ok(InputInfo { name: outlet.name().to_owned(), dtype, shape })
-}
-
-struct OrtModel {
-    session: ::ort::session::Session,
-    inputs: Vec<InputInfo>,
-    outputs: Vec<String>,
-}
-
-impl LoadedModel for OrtModel {
-    fn inputs(&self) -> &[InputInfo] {
-        &self.inputs
-    }
-
-    fn run(&mut self, inputs: &[(String, Tensor)]) -> Result<Tensors> {
-        let tensors = ordered(NAME, &self.inputs, inputs)?;
-        let (session, outputs) = (&mut self.session, &self.outputs);
-        guarded(|| {
-            let values =
-                tensors.iter().map(|tensor| value(tensor)).collect::<std::result::Result<Vec<_>, _>>()?;
-            let mut results = session.run(values.as_slice()).map_err(|e| e.to_string())?;
-            outputs
-                .iter()
-                .map(|name| {
-                    let value = results.remove(name).ok_or_else(|| format!("output `{name}` is missing"))?;
-                    Ok((name.clone(), tensor(name, &value)?))
-                })
-                .collect()
-        })
-        .map_err(|reason| Error::Run { engine: NAME.into(), reason })
-    }
-
-    fn provider_used(&self) -> &str {
-        CPU
-    }
-}
-
-fn value(tensor: &Tensor) -> std::result::Result<::ort::session::SessionInputValue<'_>, String> {
-    use ::ort::value::TensorRef;
-    let shape = tensor.shape().to_vec();
-    let value = match tensor.data() {
-        Data::F32(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
-        Data::I64(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
-        Data::I32(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
-        Data::U8(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
-        Data::I8(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
-        Data::Bool(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
-        Data::Unset(_) => return Err("an input has a shape but no elements".into()),
-    };
-    value.map_err(|e: ::ort::Error| e.to_string())
-}
-
-fn tensor(name: &str, value: &::ort::value::DynValue) -> std::result::Result<Tensor, String> {
-    use ::ort::value::{PrimitiveTensorElementType, TensorElementType as Type, ValueType};
-    fn take<T: PrimitiveTensorElementType + Copy>(
-        value: &::ort::value::DynValue,
-        data: fn(std::sync::Arc<[T]>) -> Data,
-    ) -> std::result::Result<Tensor, String> {
-        let (shape, elements) = value.try_extract_tensor::<T>().map_err(|e| e.to_string())?;
-        let shape = shape.iter().map(|extent| usize::try_from(*extent).map_err(|e| e.to_string()));
-        Tensor::new(shape.collect::<std::result::Result<_, _>>()?, data(elements.into()))
-            .map_err(|e| e.to_string())
-    }
-    match value.dtype() {
-        ValueType::Tensor { ty: Type::Float32, .. } => take(value, Data::F32),
-        ValueType::Tensor { ty: Type::Int64, .. } => take(value, Data::I64),
-        ValueType::Tensor { ty: Type::Int32, .. } => take(value, Data::I32),
-        ValueType::Tensor { ty: Type::Uint8, .. } => take(value, Data::U8),
-        ValueType::Tensor { ty: Type::Int8, .. } => take(value, Data::I8),
-        ValueType::Tensor { ty: Type::Bool, .. } => take(value, Data::Bool),
-        other => Err(format!("output `{name}` is {other:?}, which is not a tensor of a type known here")),
     }
 }
 

@@ -1,0 +1,220 @@
+//! Models that an agent was sent, kept by the hash of their content.
+
+use std::fs::File;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::error::{Error, Result};
+
+/// A folder of model files.
+pub struct Store {
+    folder: PathBuf,
+    /// Most bytes of one model.
+    model_max: u64,
+    /// Most bytes of all models; the ones unused for longest go first.
+    total_max: u64,
+    incoming: Option<Incoming>,
+}
+
+/// A model that is being received.
+struct Incoming {
+    hash: String,
+    expected: u64,
+    received: u64,
+    digest: Sha256,
+    file: tempfile::NamedTempFile,
+}
+
+impl Store {
+    /// Keeps models in `folder`, which is made when it is missing.
+    ///
+    /// # Errors
+    /// [`Error::Io`].
+    pub fn new(folder: &Path, model_max: u64, total_max: u64) -> Result<Self> {
+        std::fs::create_dir_all(folder).map_err(io(folder))?;
+        Ok(Self { folder: folder.to_owned(), model_max, total_max, incoming: None })
+    }
+
+    /// Whether a model must be sent. It then comes in parts.
+    ///
+    /// # Errors
+    /// [`Error::ModelTooLarge`]; [`Error::Garbled`] for a hash that is none; [`Error::Io`].
+    pub fn announce(&mut self, hash: &str, bytes: u64) -> Result<bool> {
+        self.incoming = None;
+        if bytes > self.model_max {
+            return Err(Error::ModelTooLarge { bytes, most: self.model_max });
+        }
+        let path = self.path(hash)?;
+        if path.is_file() {
+            // Its turn to be thrown away moves back.
+            let now = std::time::SystemTime::now();
+            let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(now));
+            return Ok(false);
+        }
+        self.make_room(bytes);
+        let file = tempfile::NamedTempFile::new_in(&self.folder).map_err(io(&self.folder))?;
+        let digest = Sha256::new();
+        self.incoming = Some(Incoming { hash: hash.to_owned(), expected: bytes, received: 0, digest, file });
+        Ok(true)
+    }
+
+    /// Takes the next part of the announced model; `true` when it is complete, is what its hash says and may be given to an
+    /// engine, as [`masktas_runtime::onnx::admit`].
+    ///
+    /// # Errors
+    /// [`Error::Garbled`] when the parts are not the announced model; [`Error::NotAdmitted`]; [`Error::Io`], as when the
+    /// disk is full. The model is then forgotten.
+    pub fn part(&mut self, data: &[u8]) -> Result<bool> {
+        let garbled = |reason: String| Error::Garbled { reason };
+        let Some(mut incoming) = self.incoming.take() else {
+            return Err(garbled("a part of a model came without a model".into()));
+        };
+        incoming.received += data.len() as u64;
+        if incoming.received > incoming.expected || data.is_empty() && incoming.expected > 0 {
+            let (got, want) = (incoming.received, incoming.expected);
+            return Err(garbled(format!("{got} bytes of a model came and {want} were announced")));
+        }
+        incoming.file.write_all(data).map_err(io(&self.folder))?;
+        incoming.digest.update(data);
+        if incoming.received < incoming.expected {
+            self.incoming = Some(incoming);
+            return Ok(false);
+        }
+        let hash = hexadecimal(&incoming.digest.finalize());
+        if hash != incoming.hash {
+            return Err(garbled(format!("a model's hash is {hash} and {} was announced", incoming.hash)));
+        }
+        let bytes = std::fs::read(incoming.file.path()).map_err(io(&self.folder))?;
+        masktas_runtime::onnx::admit(&bytes).map_err(|reason| Error::NotAdmitted { reason })?;
+        let path = self.path(&hash)?;
+        incoming.file.persist(&path).map_err(|error| io(&path)(error.error))?;
+        Ok(true)
+    }
+
+    /// The bytes of a model that is here.
+    ///
+    /// # Errors
+    /// [`Error::Garbled`] when it is not.
+    pub fn read(&self, hash: &str) -> Result<Vec<u8>> {
+        let path = self.path(hash)?;
+        std::fs::read(&path).map_err(|_| Error::Garbled { reason: format!("model {hash} was not sent") })
+    }
+
+    fn path(&self, hash: &str) -> Result<PathBuf> {
+        // The name of a file: nothing but digits may get into it.
+        if hash.len() == 64 && hash.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b)) {
+            Ok(self.folder.join(format!("{hash}.onnx")))
+        } else {
+            Err(Error::Garbled { reason: format!("`{}` is no SHA-256", hash.escape_default()) })
+        }
+    }
+
+    /// Throws models away, oldest first, until `bytes` more fit.
+    fn make_room(&self, bytes: u64) {
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
+        let mut files: Vec<(std::time::SystemTime, u64, PathBuf)> = entries
+            .filter(|entry| entry.path().extension().is_some_and(|end| end == "onnx"))
+            .filter_map(|entry| {
+                let metadata = entry.metadata().ok()?;
+                Some((metadata.modified().ok()?, metadata.len(), entry.path()))
+            })
+            .collect();
+        files.sort();
+        let mut total: u64 = files.iter().map(|(_, length, _)| length).sum();
+        for (_, length, path) in files {
+            if total.saturating_add(bytes) <= self.total_max {
+                break;
+            }
+            if std::fs::remove_file(path).is_ok() {
+                total -= length;
+            }
+        }
+    }
+}
+
+/// The SHA-256 of a file's content, as [`Store`] names it.
+pub fn model_hash(bytes: &[u8]) -> String {
+    hexadecimal(&Sha256::digest(bytes))
+}
+
+fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn io(path: &Path) -> impl Fn(std::io::Error) -> Error + '_ {
+    move |source| Error::Io { path: path.to_owned(), source }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn model() -> Vec<u8> {
+        let mut builder = masktas_runtime::GraphBuilder::new("g", 20);
+        let one = || [masktas_runtime::Dim::Fixed(1)];
+        let x = builder.input("x", masktas_runtime::Dtype::F32, one());
+        let y = builder.node("Add", "y", &[&x, &x], []);
+        builder.output(&y, masktas_runtime::Dtype::F32, one());
+        masktas_export::onnx::write(&builder.finish().unwrap()).unwrap()
+    }
+
+    fn receive(store: &mut Store, bytes: &[u8]) -> Result<bool> {
+        assert!(store.announce(&model_hash(bytes), bytes.len() as u64)?);
+        for part in bytes.chunks(50) {
+            if store.part(part)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    #[test]
+    fn a_model_is_sent_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(folder.path(), 1 << 20, 1 << 20).unwrap();
+        let bytes = model();
+        assert!(receive(&mut store, &bytes).unwrap());
+        let hash = model_hash(&bytes);
+        assert_eq!(store.read(&hash).unwrap(), bytes);
+        assert!(!store.announce(&hash, bytes.len() as u64).unwrap());
+        assert!(store.read(&model_hash(b"other")).unwrap_err().to_string().contains("was not sent"));
+    }
+
+    #[test]
+    fn what_is_not_a_model_or_not_the_announced_one_is_refused_and_forgotten() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut store = Store::new(folder.path(), 1000, 1 << 20).unwrap();
+        let script = b"#!/bin/sh\nrm -rf /\n";
+        let text = receive(&mut store, script).unwrap_err().to_string();
+        assert!(text.contains("ONNX"), "{text}");
+        assert!(store.read(&model_hash(script)).is_err());
+        let text = store.announce(&model_hash(b"x"), 2 << 30).unwrap_err().to_string();
+        assert!(text.contains("2147483648") && text.contains("1000"), "both numbers: {text}");
+        assert!(store.announce("../../etc/passwd", 3).unwrap_err().to_string().contains("no SHA-256"));
+        assert!(store.announce(&model_hash(b"abc"), 3).unwrap());
+        assert!(store.part(b"abd").unwrap_err().to_string().contains("announced"));
+        assert!(store.announce(&model_hash(b"abc"), 3).unwrap());
+        assert!(store.part(b"abcd").unwrap_err().to_string().contains("4 bytes"));
+        assert!(store.part(b"abc").unwrap_err().to_string().contains("without a model"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
+    }
+
+    #[test]
+    fn the_oldest_models_make_room() {
+        let folder = tempfile::tempdir().unwrap();
+        let bytes = model();
+        let length = bytes.len() as u64;
+        let mut store = Store::new(folder.path(), 1 << 20, 2 * length + 10).unwrap();
+        for (name, age) in [("a", 300), ("b", 200), ("c", 100)] {
+            let path = folder.path().join(format!("{}.onnx", model_hash(name.as_bytes())));
+            std::fs::write(&path, vec![0; length as usize]).unwrap();
+            let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
+            File::options().append(true).open(&path).unwrap().set_modified(then).unwrap();
+        }
+        receive(&mut store, &bytes).unwrap();
+        assert!(store.read(&model_hash(b"a")).is_err() && store.read(&model_hash(b"b")).is_err());
+        assert!(store.read(&model_hash(b"c")).is_ok() && store.read(&model_hash(&bytes)).is_ok());
+    }
+}
