@@ -27,9 +27,10 @@ pub mod parity;
 pub mod profile;
 pub mod protocol;
 pub mod stats;
+pub mod suggest;
 pub mod transport;
 
-pub use catalogue::{Device, device, devices};
+pub use catalogue::{Catalogue, Device, device, devices};
 pub use doctor::{Check, Status, doctor};
 pub use engine::{Engine, EngineOptions, InputInfo, LoadOptions, LoadedModel, Tensors, engine, engines};
 pub use error::{Error, Result};
