@@ -220,3 +220,23 @@ fn a_broken_file_of_a_person_is_named_and_never_hides_built_in_devices() {
     assert_eq!(Catalogue::with_folder(folder.path()).unwrap(), Catalogue::built_in());
     assert_eq!(device("pi5").unwrap().name, "pi5");
 }
+
+/// The page about devices names every built-in device, and its example is a file that is read.
+#[test]
+fn the_page_about_devices_is_right() {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/devices.md");
+    let page = std::fs::read_to_string(page).unwrap();
+    for device in devices() {
+        // Neighbours are written as a range.
+        let between = ["iphone-a15", "iphone-a16", "apple-m2", "apple-m3"].contains(&device.name.as_str());
+        assert!(between || page.contains(&format!("`{}`", device.name)), "{}", device.name);
+        assert!(page.contains(&format!("`{}`", device.family)), "{}", device.family);
+    }
+    let example = page.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("line-camera.toml"), example).unwrap();
+    let catalogue = Catalogue::with_folder(folder.path()).unwrap();
+    let camera = catalogue.device("line-camera").unwrap();
+    assert_eq!(camera.rows().len(), 6);
+    assert!(camera.cpu.is_some() && camera.memory.is_some());
+}

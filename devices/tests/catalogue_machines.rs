@@ -189,7 +189,7 @@ fn raspberry_pis() {
     assert!(bits.now().is_empty());
     assert_eq!(bits.since_boot(), ["under-voltage", "throttled"]);
     assert_eq!(four.state.under_voltage, Some(false));
-    assert_eq!(named(&four.state), [("cpu-thermal", 61.342, Some(110.0))]);
+    assert_eq!(named(&four.state), [("cpu-thermal", 61.342, Some(80.0))]);
     assert_eq!(four.settings.swap_bytes, Some(102_396 * 1024));
     assert!(four.settings.l4t.is_none() && four.settings.power_mode.is_none());
     assert!(Rails::find_in(board("pi4").path()).is_empty());
@@ -200,6 +200,14 @@ fn raspberry_pis() {
     assert_eq!(five.settings.isolated_cpus, [2, 3]);
     assert_eq!((five.state.fans[0].rpm, five.state.fans[0].pwm), (Some(3412), Some(125)));
     assert_eq!(five.state.throttling_since(&five.state), ["the board's supply voltage is too low"]);
+    // The clock that the hardware has counts, where it may be read.
+    let before = State::read_from(root.path());
+    write(root.path(), "sys/devices/system/cpu/cpufreq/policy0/cpuinfo_cur_freq", "1500000\n");
+    write(root.path(), "sys/class/hwmon/hwmon3/in0_lcrit_alarm", "0\n");
+    assert_eq!(
+        State::read_from(root.path()).throttling_since(&before),
+        ["the fastest cpu runs at 1500 MHz, 62 % of its maximum of 2400 MHz"]
+    );
     // A kernel that does offer the file is read, too.
     write(root.path(), "sys/devices/platform/soc@107c000000/soc@107c000000:firmware/get_throttled", "4\n");
     let now = State::read_from(root.path());

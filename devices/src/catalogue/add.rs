@@ -13,7 +13,12 @@ use crate::error::{Error, Result};
 /// Where a person's device files lie: `$XDG_CONFIG_HOME/masktas/devices`, else `~/.config/masktas/devices`; none
 /// where neither variable is set to an absolute path.
 pub fn user_folder() -> Option<PathBuf> {
-    let absolute = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
+    folder_of(|name| std::env::var_os(name).map(PathBuf::from))
+}
+
+/// [`user_folder`], of the variables that `variable` gives.
+fn folder_of(variable: impl Fn(&str) -> Option<PathBuf>) -> Option<PathBuf> {
+    let absolute = |name: &str| variable(name).filter(|path| path.is_absolute());
     let base = absolute("XDG_CONFIG_HOME").or_else(|| Some(absolute("HOME")?.join(".config")))?;
     Some(base.join("masktas").join("devices"))
 }
@@ -127,4 +132,26 @@ pub fn add(folder: &Path, new: &NewDevice, replace: bool) -> Result<PathBuf> {
     }
     written.map_err(io)?;
     Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_folder_follows_the_variables() {
+        let of = |xdg: Option<&str>, home: Option<&str>| {
+            let folder = folder_of(|name| match name {
+                "XDG_CONFIG_HOME" => xdg.map(PathBuf::from),
+                "HOME" => home.map(PathBuf::from),
+                other => panic!("{other}"),
+            });
+            folder.map(|path| path.display().to_string())
+        };
+        assert_eq!(of(Some("/x"), Some("/h")).as_deref(), Some("/x/masktas/devices"));
+        assert_eq!(of(None, Some("/h")).as_deref(), Some("/h/.config/masktas/devices"));
+        // The convention says to ignore a relative path.
+        assert_eq!(of(Some("x"), Some("/h")).as_deref(), Some("/h/.config/masktas/devices"));
+        assert_eq!(of(None, None), None);
+    }
 }

@@ -97,7 +97,9 @@ pub(super) fn now(root: &Path) -> Vec<ClockNow> {
     let mut clocks = Vec::new();
     for folder in policies(root) {
         let read = |file: &str| number(root, &format!("{folder}/{file}"));
-        let Some(khz) = read("scaling_cur_freq").or_else(|| read("cpuinfo_cur_freq")) else { continue };
+        // What the hardware says, where it may be read, over what was asked of it: a Raspberry Pi's firmware lowers the
+        // clock behind the system's back.
+        let Some(khz) = read("cpuinfo_cur_freq").or_else(|| read("scaling_cur_freq")) else { continue };
         let limit_khz = read("scaling_max_freq");
         clocks.push(ClockNow {
             name: format!("cpu {}", cpu_ranges(&cores_of(root, &folder))),

@@ -260,7 +260,7 @@ fn slow(name: &str, khz: u64, limit: Option<u64>, part: f64) -> String {
 }
 
 fn mhz(khz: u64) -> u64 {
-    (khz + 500) / 1000
+    khz.saturating_add(500) / 1000
 }
 
 #[cfg(test)]

@@ -2,7 +2,8 @@
 //!
 //! Sources: the kernel's documentation of the thermal class and of hwmon; the `soctherm_oc` driver of Jetson Linux (oc1
 //! counts under-voltage, oc2 average and oc3 instantaneous over-current); x86's `thermal_throttle` counters; the
-//! Raspberry Pi firmware driver's `get_throttled` and its `rpi_volt` chip.
+//! Raspberry Pi firmware driver's `get_throttled` and its `rpi_volt` chip, and Raspberry Pi's documentation of the bits and of
+//! thermal control.
 
 use std::path::Path;
 
@@ -18,9 +19,14 @@ const REAL: std::ops::RangeInclusive<f64> = -40.0..=150.0;
 /// Trip points below this are unused places of tables.
 const LOWEST_LIMIT: f64 = 40.0;
 
+/// Where a Raspberry Pi's firmware begins to slow its cores, by the maker's documentation; no trip point says so.
+const RASPBERRY_PI_LIMIT: f64 = 80.0;
+
 pub(super) fn zones(root: &Path) -> Vec<Zone> {
     let celsius =
         |path: &str| Some(text(root, path)?.parse::<f64>().ok()? / 1e3).filter(|c| REAL.contains(c));
+    let pi = text(root, "proc/device-tree/model").is_some_and(|model| model.starts_with("Raspberry Pi"));
+    let known = pi.then_some(RASPBERRY_PI_LIMIT);
     names(root, THERMAL)
         .into_iter()
         .filter(|name| name.starts_with("thermal_zone"))
@@ -36,7 +42,7 @@ pub(super) fn zones(root: &Path) -> Vec<Zone> {
             });
             Some(Zone {
                 celsius: degrees,
-                limit_c: limits.min_by(f64::total_cmp),
+                limit_c: limits.chain(known).min_by(f64::total_cmp),
                 name: text(root, &format!("{folder}/type")).unwrap_or(name),
             })
         })
