@@ -268,6 +268,90 @@ fn every_board_is_recognised_by_the_catalogue() {
 }
 
 #[test]
+fn a_board_is_held_against_the_catalogue() {
+    let catalogue = Catalogue::built_in();
+    let remarks = |device: &str, board_name: &str| -> Vec<String> {
+        let mut print = Fingerprint::read_from(board(board_name).path(), 1);
+        // Which processor this test runs on is not the board's.
+        print.arch = "aarch64".into();
+        let all = catalogue.device(device).unwrap().remarks(&print);
+        assert!(all.iter().all(|remark| !remark.next.is_empty()));
+        all.into_iter().map(|remark| remark.what).collect()
+    };
+    assert_eq!(
+        remarks("jetson-orin-nano", "jetson-orin-nano"),
+        [
+            "JetPack 6.1 and 6.2 takes ONNX Runtime up to 1.23.2 (CUDA 12.6 and cuDNN 9.3; community builds reach 1.24)"
+        ]
+    );
+    let nano = remarks("jetson-nano", "jetson-nano");
+    assert_eq!(nano.len(), 3, "{nano:?}");
+    assert!(nano[0].starts_with("JetPack 4.6 takes ONNX Runtime up to 1.11"), "{nano:?}");
+    assert_eq!(nano[1], "the clocks may change while models are timed");
+    assert_eq!(nano[2], "cores 2, 3 are switched off");
+    // The wrong device: less memory, an older library and a release it never had.
+    let wrong = remarks("jetson-agx-orin", "jetson-nano");
+    assert!(
+        wrong.iter().any(|what| what.contains("knows no ONNX Runtime for Jetson Linux 32.7.1")),
+        "{wrong:?}"
+    );
+    assert!(
+        wrong.iter().any(|what| what.contains("C library is 2.27") && what.contains("2.28")),
+        "{wrong:?}"
+    );
+    assert!(wrong.iter().any(|what| what.contains("3.9 GiB") && what.contains("has 64")), "{wrong:?}");
+    assert_eq!(remarks("pi4", "pi4"), Vec::<String>::new());
+    assert_eq!(remarks("laptop-i7-12700h", "laptop").len(), 1, "the processor alone");
+    assert!(catalogue.device("host").unwrap().remarks(&Fingerprint::read(1)).is_empty());
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+    /// Whatever stands in the files, reading them ends, and what cannot be understood is left out.
+    #[test]
+    fn no_content_of_a_file_breaks_the_readers(
+        junk in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200),
+        number in proptest::prelude::any::<u64>(),
+    ) {
+        let root = board("jetson-orin-nano");
+        let before = Fingerprint::read_from(root.path(), 1);
+        for (place, path) in FILES.iter().enumerate() {
+            let path = root.path().join(path);
+            let content = if place % 2 == number as usize % 2 { junk.clone() } else { number.to_string().into_bytes() };
+            std::fs::write(path, content).unwrap();
+        }
+        let after = Fingerprint::read_from(root.path(), 1);
+        let said = after.state.throttling_since(&before.state);
+        proptest::prop_assert!(said.iter().all(|line| !line.contains('\n')), "{said:?}");
+        proptest::prop_assert!(after.settings.offline_cpus.len() <= 4096);
+        after.key();
+        after.line();
+        Rails::find_in(root.path()).read();
+        let text = serde_json::to_string(&after).unwrap();
+        proptest::prop_assert_eq!(serde_json::from_str::<Fingerprint>(&text).unwrap(), after);
+    }
+}
+
+/// Files that are understood, not only shown.
+const FILES: [&str; 15] = [
+    "etc/nv_tegra_release",
+    "etc/nvpmodel.conf",
+    "var/lib/nvpmodel/status",
+    "proc/swaps",
+    "proc/meminfo",
+    "proc/driver/nvidia/version",
+    "lib/aarch64-linux-gnu/libc.so.6",
+    "sys/devices/system/cpu/offline",
+    "sys/devices/system/cpu/cpufreq/policy0/affected_cpus",
+    "sys/devices/system/cpu/cpufreq/policy0/scaling_cur_freq",
+    "sys/class/devfreq/17000000.gpu/cur_freq",
+    "sys/class/thermal/thermal_zone0/temp",
+    "sys/class/thermal/thermal_zone0/trip_point_1_temp",
+    "sys/class/hwmon/hwmon3/oc3_event_cnt",
+    "sys/class/hwmon/hwmon1/curr1_input",
+];
+
+#[test]
 fn files_full_of_nonsense_are_left_out() {
     let root = board("jetson-orin-nano");
     for path in [

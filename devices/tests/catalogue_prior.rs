@@ -160,6 +160,17 @@ fn every_estimate_has_its_range_around_it_and_says_that_it_was_not_measured() {
 }
 
 #[test]
+fn engines_and_providers_compute_where_they_say() {
+    let of = |engine, provider| Processor::of(engine, provider);
+    assert_eq!(of("tract", "cpu"), Some(Processor::Cpu));
+    assert_eq!(of("wgpu", "Vulkan"), Some(Processor::Gpu));
+    assert_eq!(of("ort", "CPUExecutionProvider"), Some(Processor::Cpu));
+    assert_eq!(of("ort", "TensorrtExecutionProvider"), Some(Processor::Gpu));
+    assert_eq!(of("ort", "QNNExecutionProvider"), Some(Processor::Npu));
+    assert_eq!(of("ort", "CoreMLExecutionProvider"), None);
+}
+
+#[test]
 fn what_is_not_known_is_refused() {
     let catalogue = Catalogue::built_in();
     let features = vit(192);

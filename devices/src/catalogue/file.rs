@@ -205,4 +205,20 @@ confidence = "verified"
             assert!(error.contains("bad.toml") && error.contains(expected), "{to}: {error}");
         }
     }
+
+    proptest::proptest! {
+        /// A damaged file is an error that names it, never a panic; one that is still good reads the same again.
+        #[test]
+        fn a_damaged_file_is_an_error(at in 0..GOOD.len(), bytes in "[ -~\n]{0,6}", drop in 0usize..8) {
+            let end = (at + drop).min(GOOD.len());
+            let text = format!("{}{bytes}{}", &GOOD[..at], &GOOD[end..]);
+            match parse(&text, "damaged.toml") {
+                Ok(device) => {
+                    let again = super::text(&device, "again").unwrap();
+                    proptest::prop_assert_eq!(parse(&again, "again").unwrap(), device);
+                }
+                Err(error) => proptest::prop_assert!(error.to_string().contains("damaged.toml"), "{}", error),
+            }
+        }
+    }
 }

@@ -11,6 +11,7 @@ mod choose;
 mod device;
 mod file;
 mod prior;
+mod remarks;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ pub use device::{
     Accelerator, Cluster, Confidence, Cpu, Device, Fact, Memory, Peaks, PowerMode, Row, Runtime, Source,
 };
 pub use prior::{Precision, Prior, PriorOptions, Processor, prior};
+pub use remarks::Remark;
 
 /// The built-in devices and a person's own, sorted by name.
 #[derive(Clone, Debug, PartialEq)]

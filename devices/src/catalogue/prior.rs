@@ -61,6 +61,23 @@ pub enum Processor {
     Npu,
 }
 
+impl Processor {
+    /// What an engine computes on under an execution provider of ONNX Runtime; `None` where that is not certain, as for
+    /// CoreML and OpenVINO, which choose themselves.
+    pub fn of(engine: &str, provider: &str) -> Option<Self> {
+        match (engine, provider) {
+            ("tract", _) => Some(Processor::Cpu),
+            ("wgpu", _) => Some(Processor::Gpu),
+            (_, "CPUExecutionProvider" | "XnnpackExecutionProvider") => Some(Processor::Cpu),
+            (_, "CUDAExecutionProvider" | "TensorrtExecutionProvider" | "WebGpuExecutionProvider") => {
+                Some(Processor::Gpu)
+            }
+            (_, "QNNExecutionProvider") => Some(Processor::Npu),
+            _ => None,
+        }
+    }
+}
+
 impl std::fmt::Display for Processor {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
