@@ -101,6 +101,9 @@ fn no_two_devices_share_a_name_and_every_board_is_one_device() {
         ("NVIDIA Jetson Nano 2GB Developer Kit", "unknown", Some("jetson-nano")),
         ("NVIDIA Jetson AGX Orin Developer Kit", "unknown", Some("jetson-agx-orin")),
         ("NVIDIA Jetson Xavier NX Developer Kit", "unknown", Some("jetson-xavier-nx")),
+        ("NVIDIA Jetson TX2 Developer Kit", "unknown", Some("jetson-tx2")),
+        ("NVIDIA Jetson Orin NX Engineering Reference Developer Kit", "unknown", Some("jetson-orin-nx")),
+        ("NVIDIA Jetson AGX Xavier", "unknown", None),
         ("Raspberry Pi 400 Rev 1.0", "unknown", Some("pi4")),
         ("Raspberry Pi Compute Module 5 Rev 1.0", "unknown", Some("pi5")),
         ("Raspberry Pi 3 Model B Plus Rev 1.3", "unknown", None),
@@ -122,7 +125,7 @@ fn a_jetpack_has_its_newest_onnx_runtime() {
     assert_eq!(of("36.4.3"), Some("1.23.2"));
     assert_eq!(of("36.40.1"), None, "36.40 is not a revision of 36.4");
     assert_eq!(of("32.7.1"), None);
-    assert_eq!(device("jetson-nano").unwrap().runtime_for("32.7.1").unwrap().onnxruntime.value, "1.11");
+    assert_eq!(device("jetson-nano").unwrap().runtime_for("32.7.1").unwrap().onnxruntime.value, "1.11.0");
 }
 
 #[test]

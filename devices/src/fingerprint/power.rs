@@ -19,7 +19,7 @@ use super::settings::chips;
 /// Rails that carry the whole board's input: Orin Nano, Orin NX, Xavier NX and TX2; Nano; laptops with the platform domain.
 const TOTALS: [&str; 3] = ["VDD_IN", "POM_5V_IN", "psys"];
 
-/// The rate at which sensors are read, per second. INA3221 chips average over some milliseconds, so more is of no use.
+/// The rate at which sensors are read, per second.
 pub const RATE: f64 = 10.0;
 
 /// The power sensors of a machine.
@@ -227,7 +227,8 @@ impl Power {
     }
 }
 
-/// Reads the sensors on a thread of its own until it is stopped.
+/// Reads the sensors on a thread of its own until it is stopped. Reading a chip on a slow bus takes some of one core's
+/// time, so where times matter to the last percent, take times and energy in stretches of their own.
 #[derive(Debug)]
 pub struct Sampler {
     stop: Option<Sender<()>>,
