@@ -141,10 +141,10 @@ pub enum Command {
     Teacher(Box<commands::teacher::Options>),
     /// Show what would be used of a source of images
     Data(commands::data::Options),
-    /// Time subnets of a space on a device and fit its latency model
+    /// Time models, or subnets of a space, on a device; fit its latency model
     Profile(Box<commands::profile::Options>),
-    /// List devices, engines and GPU adapters
-    Devices(commands::devices::Options),
+    /// List devices, engines and GPU adapters; show, add or test a device
+    Devices(Box<commands::devices::Options>),
     /// Say what works on this machine, and how to mend what does not
     Doctor(commands::doctor::Options),
     /// Write a commented masktas.toml

@@ -20,6 +20,11 @@ impl Cell {
     pub fn painted(text: impl Into<String>, paint: Paint) -> Cell {
         Cell { text: text.into(), paint: Some(paint) }
     }
+
+    /// What it says.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
 }
 
 impl<T: Into<String>> From<T> for Cell {

@@ -31,6 +31,64 @@ pub enum Error {
         /// Names that exist, comma-separated.
         known: String,
     },
+    /// The catalogue has no device of this name.
+    #[error(
+        "there is no device `{name}`{}; `masktas devices list` shows those there are, `masktas devices add` adds one",
+        suggestion.as_ref().map(|closest| format!(", did you mean `{closest}`?")).unwrap_or_default()
+    )]
+    NoDevice {
+        /// Name asked for.
+        name: String,
+        /// The closest name there is, if one is close.
+        suggestion: Option<String>,
+    },
+    /// A device file is not of the form that is described.
+    #[error("invalid device in {place}: {reason}; change it to the form that docs/devices.md describes")]
+    InvalidDevice {
+        /// File or name.
+        place: String,
+        /// What is wrong, with both values.
+        reason: String,
+    },
+    /// A person's device would be overwritten.
+    #[error("the device `{name}` exists already ({}); choose another name, or ask to replace it", path.display())]
+    DeviceExists {
+        /// Its name.
+        name: String,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// A target stands for several devices and nobody was asked.
+    #[error("`{asked}` stands for several devices ({}); name one of them with --target", choices.join(", "))]
+    WhichDevice {
+        /// What was asked for.
+        asked: String,
+        /// Names it may stand for.
+        choices: Vec<String>,
+    },
+    /// The connected board is another one.
+    #[error(
+        "`{asked}` was asked for, and the connected board says that it is `{board}`, which is `{found}`; use \
+         --target {found}, or connect to the other board"
+    )]
+    WrongBoard {
+        /// What was asked for.
+        asked: String,
+        /// What the board says.
+        board: String,
+        /// The device it is.
+        found: String,
+    },
+    /// The catalogue lacks what an estimate needs.
+    #[error(
+        "the catalogue has no {what} for `{device}`, so there is no prior for it; measure it with `masktas profile`"
+    )]
+    NoPrior {
+        /// Device.
+        device: String,
+        /// What is missing.
+        what: String,
+    },
     /// No ONNX Runtime library was found.
     #[error(
         "ONNX Runtime's shared library was not found (looked at {searched}); run `make ort`, or give its path \
@@ -290,6 +348,24 @@ pub enum Error {
         /// Places looked at.
         searched: String,
     },
+    /// A profile cannot be used.
+    #[error("the profile {} cannot be used: {reason}; profile the device again", path.display())]
+    InvalidProfile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A CSV file of latencies is wrong.
+    #[error("{}, line {line}: {reason}; give a file with the columns model and ms, one model a line", path.display())]
+    InvalidCsv {
+        /// The file.
+        path: PathBuf,
+        /// The line, from 1.
+        line: u64,
+        /// What is wrong.
+        reason: String,
+    },
     /// An address is none.
     #[error("`{text}` is no address of a device: {reason}; write {forms}")]
     Address {
@@ -371,6 +447,13 @@ impl Error {
             | Error::Placement { .. }
             | Error::InvalidProtocol { .. }
             | Error::Address { .. }
+            | Error::DeviceExists { .. }
+            | Error::InvalidCsv { .. }
+            | Error::InvalidDevice { .. }
+            | Error::NoDevice { .. }
+            | Error::NoPrior { .. }
+            | Error::WhichDevice { .. }
+            | Error::WrongBoard { .. }
             | Error::AgentMissing { .. }
             | Error::Refused { .. } => true,
             // One that is there and does not work may work elsewhere.

@@ -29,13 +29,14 @@ mod process;
 pub mod profile;
 pub mod protocol;
 pub mod stats;
+pub mod suggest;
 pub mod sustained;
 pub mod trace;
 pub mod transport;
 pub mod wire;
 pub mod worker;
 
-pub use catalogue::{Device, device, devices};
+pub use catalogue::{Catalogue, Device, device, devices};
 pub use doctor::{Check, Status, doctor};
 pub use engine::{Engine, EngineOptions, InputInfo, LoadOptions, LoadedModel, Tensors, engine, engines};
 pub use error::{Error, Result};
@@ -45,7 +46,9 @@ pub use measure::{
     Bench, BenchJob, Calibration, Gate, Golden, Key, Measure, Measurement, Steadiness, Subject,
 };
 pub use parity::{Parity, ParityRow, parity};
-pub use profile::{NamedModel, Outcome, ProfileJob, Progress, Row, Summary, profile_models};
+pub use profile::{
+    Library, NamedModel, Outcome, ProfileFile, ProfileJob, Progress, Row, Summary, profile_models,
+};
 pub use protocol::{Clock, Protocol};
 pub use sustained::{Sustained, Window};
 pub use trace::{NodeTime, Trace, TraceJob};

@@ -149,6 +149,17 @@ pub enum Error {
         /// What to do.
         next: String,
     },
+    /// The target was never profiled and is not connected.
+    #[error(
+        "{target} has no profile on the space {space} and is not connected; run `masktas profile --target {target} --space \
+         {space} --connect ssh://USER@BOARD` first, add --connect, or search by the catalogue's coarse figures with --prior"
+    )]
+    NotProfiled {
+        /// The target.
+        target: String,
+        /// The space.
+        space: String,
+    },
     /// A profile that was made for something else.
     #[error(
         "the profile {path} does not fit this search: its {what} is {theirs}, and {ours} is searched with; {next}"

@@ -13,8 +13,8 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 pub use sections::{
-    BudgetChoice, Data, Decoder, Finetune, Labels, Latency, Objective, Predictor, SamplerChoice, Sampling,
-    Score, SpaceChoice, Supernet, Teacher,
+    BudgetChoice, Data, Decoder, Finetune, HOST, Labels, Latency, Objective, Predictor, SamplerChoice,
+    Sampling, Score, SpaceChoice, Supernet, Teacher,
 };
 
 use crate::error::{At, Error, Result};
@@ -84,7 +84,8 @@ pub const DEFAULT: &str = RECIPES[0].1;
 const HELP: &str = "compare with recipes/masktas.toml";
 
 /// Keys without a default.
-const OPTIONAL: [&str; 5] = ["data.path", "teacher.path", "budget.latency", "budget.params", "budget.flops"];
+const OPTIONAL: [&str; 6] =
+    ["data.path", "teacher.path", "budget.latency", "budget.params", "budget.flops", "latency.provider"];
 
 /// One role of the search and who can fill it.
 #[derive(Clone, Copy, Debug)]

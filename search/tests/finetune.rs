@@ -43,8 +43,7 @@ fn searched(data: &Path, out: &Path) {
     ];
     let recipe = Recipe::load(None, Some(&config), &sets).unwrap();
     let engines = EngineOptions::default();
-    let setup =
-        Setup { out: out.to_owned(), recipe: Some(recipe), overrides: Vec::new(), engines, profile: None };
+    let setup = Setup { recipe: Some(recipe), ..Setup::new(out.to_owned(), engines) };
     search(&setup, &mut Silent).unwrap();
 }
 

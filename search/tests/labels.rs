@@ -43,13 +43,7 @@ fn trial_log(data: &Path, out: &Path) -> String {
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/tiny.toml");
     let sets = [format!("data.path={:?}", data.to_str().unwrap()), "budget.params=\"20k\"".to_owned()];
     let recipe = Recipe::load(None, Some(&config), &sets).unwrap();
-    let setup = Setup {
-        out: out.to_owned(),
-        recipe: Some(recipe),
-        overrides: Vec::new(),
-        engines: EngineOptions::default(),
-        profile: None,
-    };
+    let setup = Setup { recipe: Some(recipe), ..Setup::new(out.to_owned(), EngineOptions::default()) };
     search(&setup, &mut Silent).unwrap();
     Run::open_read_only(out).unwrap().trial_log().unwrap()
 }

@@ -138,11 +138,9 @@ fn model(run: &Run) -> Option<String> {
 
 fn setup(out: PathBuf, recipe: Recipe, profile: &Path) -> Setup {
     Setup {
-        out,
         recipe: Some(recipe),
-        overrides: Vec::new(),
-        engines: EngineOptions::default(),
         profile: Some(profile.to_owned()),
+        ..Setup::new(out, EngineOptions::default())
     }
 }
 
@@ -193,13 +191,7 @@ fn a_run_that_was_stopped_while_it_took_a_profile_over_goes_on_with_it() {
     let (key, first) = rows(&Run::open_read_only(&timed).unwrap()).remove(0);
     run.put_row(Table::Profile, &key, &first).unwrap();
     drop(run);
-    let going_on = Setup {
-        out: out.clone(),
-        recipe: None,
-        overrides: Vec::new(),
-        engines: EngineOptions::default(),
-        profile: None,
-    };
+    let going_on = Setup::new(out.clone(), EngineOptions::default());
     let result = search(&going_on, &mut Stop);
     assert!(matches!(result, Err(Error::Interrupted)), "{:?}", result.err());
     taken_over(&timed, &out);
@@ -255,7 +247,7 @@ fn whatever_a_latency_depends_on_must_agree() {
         refused(name)
     };
     let text = measured("otherwise", |measurement| measurement.protocol = "by hand".to_owned());
-    let protocol = latency_protocol(&recipe(&[]).latency).hash();
+    let protocol = latency_protocol(&recipe(&[]).latency, &EngineOptions::default()).hash();
     assert!(text.contains(&format!("its measuring protocol is by hand, and {protocol} is")), "{text}");
     let text = measured("upgraded", |measurement| measurement.fingerprint.os.push_str(" of old"));
     assert!(text.contains("its machine is ") && text.contains(" of old"), "{text}");

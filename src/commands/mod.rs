@@ -18,6 +18,7 @@ pub mod search;
 pub mod teacher;
 
 mod shown;
+mod target;
 
 use crate::cli::Command;
 use crate::console::{Console, Outcome};
@@ -35,7 +36,7 @@ pub fn run(command: Command, console: &mut Console) -> Outcome {
         Command::Teacher(options) => teacher::run(*options, console),
         Command::Data(options) => data::run(&options, console),
         Command::Profile(options) => profile::run(*options, console),
-        Command::Devices(options) => devices::run(&options, console),
+        Command::Devices(options) => devices::run(*options, console),
         Command::Doctor(options) => doctor::run(&options, console),
         Command::Init(options) => init::run(&options),
         Command::Completions(options) => completions::run(&options),

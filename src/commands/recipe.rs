@@ -122,7 +122,7 @@ pub fn going_on(
              begin a new run with --out"
         )));
     }
-    Ok(Setup { out: folder.to_owned(), recipe: None, overrides: Vec::new(), engines, profile: None })
+    Ok(Setup::new(folder.to_owned(), engines))
 }
 
 /// Whether there is a file where an option says so.

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use masktas_devices::device;
+use masktas_devices::{EngineOptions, Library};
 use masktas_search::budget::{Kind, Limit, SearchBudget};
-use masktas_search::pipeline::{self, Setup};
+use masktas_search::pipeline::{self, Connection, Setup};
 use masktas_search::recipe::Recipe;
 use masktas_search::report::axis;
 use masktas_search::run::Run;
@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::front::bend;
 use super::recipe::{RecipeArgs, first_given, going_on, quoted};
 use super::shown;
+use super::target::{TargetArgs, reach};
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::{Exit, Failure};
@@ -29,15 +30,18 @@ const RUNS: &str = "runs";
 pub struct Options {
     #[command(flatten)]
     recipe: RecipeArgs,
-    /// The device whose latency counts; `host`: this machine
-    #[arg(long, value_name = "NAME", help_heading = "Budget")]
-    target: Option<String>,
+    #[command(flatten)]
+    target: TargetArgs,
     /// At most this latency, such as 5ms
     #[arg(long, value_name = "TIME", help_heading = "Budget")]
     latency: Option<String>,
-    /// Take over what a finished `masktas profile` measured, instead of measuring again
-    #[arg(long, value_name = "RUN", help_heading = "Budget")]
+    /// Take over what a finished `masktas profile` measured: its run's folder, or the file it wrote [default for another
+    /// device than this machine: the one that is kept of it]
+    #[arg(long, value_name = "RUN", help_heading = "Device")]
     profile: Option<PathBuf>,
+    /// Search by the catalogue's coarse figures: nothing is measured, and no latency is proven
+    #[arg(long, help_heading = "Device", conflicts_with_all = ["profile", "connect"])]
+    prior: bool,
     /// At most this many parameters, such as 2M
     #[arg(long, value_name = "COUNT", help_heading = "Budget")]
     params: Option<String>,
@@ -66,7 +70,7 @@ impl Options {
             value.as_ref().map(|value| format!("{key}={}", quoted(value)))
         };
         [
-            text("latency.target", &self.target),
+            self.prior.then(|| "latency.prior=true".to_owned()),
             text("budget.latency", &self.latency),
             text("budget.params", &self.params),
             text("budget.flops", &self.flops),
@@ -77,10 +81,32 @@ impl Options {
         .collect()
     }
 
+    /// The recipe, with the device that is really meant.
+    fn recipe(
+        &self,
+        connection: Option<&Connection>,
+        console: &mut Console,
+    ) -> Result<(Recipe, Vec<String>), Failure> {
+        let (recipe, overrides) = self.recipe.load(&self.overrides(), console)?;
+        let asked = self.target.target.clone().unwrap_or_else(|| recipe.latency.target.clone());
+        let machine = match connection {
+            Some(_) => Some(reach(connection, &self.engines)?.1),
+            None => None,
+        };
+        let device = self.target.device(&asked, machine.as_ref(), console)?;
+        if device == recipe.latency.target {
+            return Ok((recipe, overrides));
+        }
+        let mut more = self.overrides();
+        more.push(format!("latency.target={}", quoted(&device)));
+        self.recipe.load(&more, console)
+    }
+
     /// The first option given that a run begun earlier would ignore.
     fn first_given(&self) -> Option<&'static str> {
         let own = [
-            (self.target.is_some(), "--target"),
+            (self.target.target.is_some(), "--target"),
+            (self.prior, "--prior"),
             (self.latency.is_some(), "--latency"),
             (self.profile.is_some(), "--profile"),
             (self.params.is_some(), "--params"),
@@ -93,17 +119,22 @@ impl Options {
 
 pub fn run(options: Options, console: &mut Console) -> Outcome {
     let engines = options.engines.options();
+    let connection = options.target.connection()?;
     let setup = match &options.resume {
         Some(folder) => going_on(folder, "--resume", options.first_given(), engines)?,
         None => {
-            let (recipe, overrides) = options.recipe.load(&options.overrides(), console)?;
-            device(&recipe.latency.target)?;
+            let (recipe, overrides) = options.recipe(connection.as_ref(), console)?;
             recipe.built()?;
             let limits = Limit::all(&recipe.budget)?;
-            if let Some(from) = &options.profile {
-                usable(from, &limits)?;
-                pipeline::check_profile(&recipe, from, &engines)?;
-            }
+            let profile = match &options.profile {
+                Some(from) => {
+                    usable(from, &limits)?;
+                    pipeline::check_profile(&recipe, from, &engines)?;
+                    Some(from.clone())
+                }
+                None => at_hand(&recipe, connection.is_some(), &engines)?,
+            };
+            pipeline::check_target(&recipe, connection.is_some() || profile.is_some())?;
             pipeline::check_device(&recipe)?;
             if options.dry_run {
                 return dry_run(&recipe, console);
@@ -114,9 +145,10 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
                 Some(out) => out.clone(),
                 None => next_run(),
             };
-            Setup { out, recipe: Some(recipe), overrides, engines, profile: options.profile.clone() }
+            Setup { recipe: Some(recipe), overrides, profile, ..Setup::new(out, engines) }
         }
     };
+    let setup = Setup { connection, ..setup };
     let folder = setup.out.clone();
     console.say(&format!("run {}", folder.display()));
     if let Some(from) = &setup.profile {
@@ -171,6 +203,27 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         keys.insert("parity".to_owned(), verdict.map(|verdict| verdict.to_string()).into());
     }
     Ok(Answer { exit: if failed { Exit::Check } else { Exit::Ok }, ..Answer::new(text, json) })
+}
+
+/// The profile that is kept of a target that is not this machine: of the same space, measured in the same way.
+fn at_hand(recipe: &Recipe, connected: bool, engines: &EngineOptions) -> Result<Option<PathBuf>, Failure> {
+    let Some(library) = Library::of_user().filter(|_| !recipe.latency.on_host() && !recipe.latency.prior)
+    else {
+        return Ok(None);
+    };
+    let space = VitSpace::load(&recipe.space.name)?.hash();
+    let mut misfit = None;
+    for (path, _) in library.of(&recipe.latency.target, &space) {
+        match pipeline::check_profile(recipe, &path, engines) {
+            Ok(()) => return Ok(Some(path)),
+            Err(error) => misfit = Some(error),
+        }
+    }
+    match misfit {
+        // A board that is there can be measured anew.
+        Some(error) if !connected => Err(error.into()),
+        _ => Ok(None),
+    }
 }
 
 /// A profile is of no use where other costs are limited and latency is not: then nothing is timed.

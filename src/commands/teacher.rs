@@ -45,7 +45,7 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         setup
     } else {
         let (recipe, overrides) = options.recipe.load(&more, console)?;
-        Setup { out: folder.clone(), recipe: Some(recipe), overrides, engines, profile: None }
+        Setup { recipe: Some(recipe), overrides, ..Setup::new(folder.clone(), engines) }
     };
     let trained = match pipeline::teacher(&setup, &mut console.reporter) {
         Err(Error::Interrupted) => {

@@ -3,13 +3,22 @@
 //! Everything is read from files of the system below a root folder, so that a copied tree of another board can stand in
 //! for the real one in tests. What cannot be read is left out, never guessed.
 
+mod clocks;
+mod files;
+pub mod power;
 mod read;
+mod settings;
+mod state;
+mod thermal;
 
 use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
 use crate::protocol::short_hash;
+
+pub use settings::{Android, ClusterLimits, GpuLimits, Mode, Settings, jetpack};
+pub use state::{ClockNow, Cooling, Counter, Fan, PiThrottle, State, Zone};
 
 /// A machine.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -38,23 +47,11 @@ pub struct Fingerprint {
     pub virtual_machine: bool,
     /// Threads inside one operation that were asked of the engine.
     pub threads: usize,
+    /// Release, power mode and limits that somebody chose.
+    #[serde(default, skip_serializing_if = "Settings::is_empty")]
+    pub settings: Settings,
     /// Values that change from minute to minute.
     pub state: State,
-}
-
-/// What changes on a machine while it is measured.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct State {
-    /// Clock of the first core in kHz.
-    pub khz: Option<u64>,
-    /// Hottest thermal zone in degrees Celsius.
-    pub temperature_c: Option<f64>,
-    /// Load average over one minute.
-    pub load_1m: Option<f64>,
-    /// Sum of all throttle counters that can be read; a change between two readings is a throttled run.
-    pub throttled: Option<u64>,
-    /// Free memory in bytes, as the system estimates it.
-    pub available_bytes: Option<u64>,
 }
 
 impl Fingerprint {
@@ -73,9 +70,10 @@ impl Fingerprint {
     }
 
     /// Identity of the machine and its settings, without anything that changes while it works: temperature,
-    /// load, current clock, free memory, and the kernel's patch level are left out.
+    /// load, current clock, free memory, and the kernel's patch level are left out. A power mode, Jetson Linux's release,
+    /// locked clocks, switched-off cores, a GPU's driver and Android's release count where there are any.
     pub fn key(&self) -> String {
-        let text = format!(
+        let mut text = format!(
             "{}|{}|{}|{}|{}|{:?}|{}|{:?}|{:?}|{}",
             self.board,
             self.arch,
@@ -88,6 +86,10 @@ impl Fingerprint {
             self.max_khz,
             self.threads
         );
+        let settings = self.settings.key();
+        if !settings.is_empty() {
+            text = format!("{text}|{settings}");
+        }
         short_hash(text.as_bytes())
     }
 
@@ -97,8 +99,20 @@ impl Fingerprint {
         if self.board != "unknown" {
             line = format!("{}: {line}", self.board);
         }
+        match (&self.settings.jetpack, &self.settings.l4t) {
+            (Some(jetpack), Some(l4t)) => line.push_str(&format!(", JetPack {jetpack} (L4T {l4t})")),
+            (None, Some(l4t)) => line.push_str(&format!(", L4T {l4t}")),
+            _ => {}
+        }
+        if let Some(mode) = &self.settings.power_mode {
+            let name = mode.name.clone().unwrap_or_else(|| mode.number.to_string());
+            line.push_str(&format!(", power mode {name}"));
+        }
         if let Some(governor) = &self.governor {
             line.push_str(&format!(", governor {governor}"));
+        }
+        if self.settings.clocks_locked == Some(true) {
+            line.push_str(", clocks locked");
         }
         if self.virtual_machine {
             line.push_str(", virtual machine");

@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
-use super::{Fingerprint, State};
+use super::files::{names, number, text};
+use super::settings::{settings, swaps};
+use super::state::State;
+use super::{Fingerprint, clocks, thermal};
 
 /// CPU features that change which kernels engines pick, on x86 and Arm.
 const FEATURES: &[&str] = &[
@@ -68,43 +71,39 @@ pub(super) fn fingerprint(root: &Path, threads: usize) -> Fingerprint {
         max_khz: max_khz(root),
         virtual_machine: flags.split_whitespace().any(|flag| flag == "hypervisor"),
         threads,
+        settings: settings(root),
         state: state(root),
     }
 }
 
+/// The power chip of a Jetson Nano always reports 100 degrees.
+const FIXED_ZONE: &str = "PMIC-Die";
+
 pub(super) fn state(root: &Path) -> State {
+    let zones = thermal::zones(root);
+    let counters = thermal::counters(root);
+    let swaps = swaps(root);
     State {
         khz: number(root, "sys/devices/system/cpu/cpu0/cpufreq/scaling_cur_freq"),
-        temperature_c: temperature(root),
+        temperature_c: zones
+            .iter()
+            .filter(|zone| zone.name != FIXED_ZONE)
+            .map(|zone| zone.celsius)
+            .max_by(f64::total_cmp),
         load_1m: text(root, "proc/loadavg").and_then(|line| line.split_whitespace().next()?.parse().ok()),
-        throttled: throttled(root),
+        throttled: (!counters.is_empty())
+            .then(|| counters.iter().fold(0u64, |sum, counter| sum.saturating_add(counter.count))),
         available_bytes: meminfo(root, "MemAvailable"),
+        zones,
+        cooling: thermal::cooling(root),
+        clocks: clocks::now(root),
+        fans: thermal::fans(root),
+        counters,
+        raspberry_pi: thermal::raspberry_pi(root),
+        under_voltage: thermal::under_voltage(root),
+        swap_used_bytes: swaps.disk.map(|swap| swap.used),
+        zram_used_bytes: swaps.zram.map(|swap| swap.used),
     }
-}
-
-/// A small text file without its end; `None` when it is missing, unreadable or empty.
-fn text(root: &Path, path: &str) -> Option<String> {
-    let bytes = std::fs::read(root.join(path)).ok()?;
-    // Device-tree texts end in a zero byte.
-    let text =
-        String::from_utf8_lossy(&bytes).trim_matches(|c: char| c == '\0' || c.is_whitespace()).to_owned();
-    (!text.is_empty()).then_some(text)
-}
-
-fn number(root: &Path, path: &str) -> Option<u64> {
-    text(root, path)?.parse().ok()
-}
-
-/// Names in a folder, sorted.
-fn names(root: &Path, folder: &str) -> Vec<String> {
-    let mut names: Vec<String> = std::fs::read_dir(root.join(folder))
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect();
-    names.sort();
-    names
 }
 
 fn board(root: &Path) -> Option<String> {
@@ -143,34 +142,6 @@ fn max_khz(root: &Path) -> Option<u64> {
         .filter(|name| name.strip_prefix("cpu").is_some_and(|n| n.parse::<u32>().is_ok()))
         .filter_map(|name| number(root, &format!("sys/devices/system/cpu/{name}/cpufreq/scaling_max_freq")))
         .max()
-}
-
-fn temperature(root: &Path) -> Option<f64> {
-    names(root, "sys/class/thermal")
-        .iter()
-        .filter(|name| name.starts_with("thermal_zone"))
-        .filter_map(|name| text(root, &format!("sys/class/thermal/{name}/temp"))?.parse::<f64>().ok())
-        .map(|millidegrees| millidegrees / 1e3)
-        // Zones that are switched off report absurd values.
-        .filter(|degrees| (-40.0..=150.0).contains(degrees))
-        .max_by(f64::total_cmp)
-}
-
-/// Throttle counters: the over-current events of Jetson boards (hwmon `soctherm_oc`) and the thermal throttle counts of
-/// x86 cores.
-fn throttled(root: &Path) -> Option<u64> {
-    let mut counters = Vec::new();
-    for name in names(root, "sys/class/hwmon") {
-        let folder = format!("sys/class/hwmon/{name}");
-        if text(root, &format!("{folder}/name")).as_deref() == Some("soctherm_oc") {
-            counters.extend((1..=3).filter_map(|oc| number(root, &format!("{folder}/oc{oc}_event_cnt"))));
-        }
-    }
-    for name in names(root, "sys/devices/system/cpu") {
-        let count = format!("sys/devices/system/cpu/{name}/thermal_throttle/core_throttle_count");
-        counters.extend(number(root, &count));
-    }
-    (!counters.is_empty()).then(|| counters.iter().fold(0u64, |sum, count| sum.saturating_add(*count)))
 }
 
 #[cfg(test)]

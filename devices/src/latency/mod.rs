@@ -136,6 +136,9 @@ const MODELS: &[(&str, Make, Read)] = &[(
     |value| Ok(Box::new(serde_json::from_value::<Ridge>(value)?)),
 )];
 
+/// The kind that a profile is fitted with.
+pub const DEFAULT: &str = ridge::NAME;
+
 /// Names of all kinds of latency model.
 pub fn latency_models() -> Vec<&'static str> {
     MODELS.iter().map(|(name, _, _)| *name).collect()

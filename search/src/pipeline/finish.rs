@@ -8,12 +8,11 @@ use masktas_devices::latency::Prediction;
 use masktas_devices::measure::{BenchJob, Measurement};
 use masktas_devices::parity::{Parity, parity};
 use masktas_devices::profile::{NamedModel, Outcome, ProfileJob, Row, profile_models};
-use masktas_devices::transport::Local;
 use masktas_export::VitArch;
 use serde::{Deserialize, Serialize};
 
 use super::Workshop;
-use super::latency::{Fitted, features, file, profiled, protocol, sample};
+use super::latency::{Fitted, features, file, job, profiled, sample};
 use super::pick::{Candidate, Exported, Options, candidates, package};
 use crate::error::{Error, Result};
 use crate::front::{Pick, Point};
@@ -70,7 +69,8 @@ pub(crate) fn finish(
         finalists.push(finalist);
     }
     progress.end(&format!("{} models exported and checked", finalists.len()));
-    if latency.is_some() {
+    // A prior was never measured, so there is nothing to hold a measurement against.
+    if latency.is_some_and(Fitted::measured) {
         time(run, shop, &mut finalists, progress)?;
         for finalist in &finalists {
             run.put_row(Table::Finalists, &finalist.candidate.id, finalist)?;
@@ -137,6 +137,13 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
     if finalists.is_empty() {
         return Ok(());
     }
+    let Some(mut transport) = shop.transport()? else {
+        let target = &shop.recipe.latency.target;
+        progress.say(&format!(
+            "the finalists were not timed: {target} is not connected; add --connect to time them"
+        ));
+        return Ok(());
+    };
     let space = &shop.space;
     let mut models = Vec::with_capacity(finalists.len());
     for finalist in finalists.iter() {
@@ -149,7 +156,7 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         ));
     }
     let reference = file(space, &space.smallest())?;
-    let protocol = protocol(&shop.recipe.latency, &shop.engines);
+    let protocol = shop.protocol();
     let settings = &shop.recipe.latency;
     let mut company = sample(space, settings.samples, shop.recipe.seed);
     company.retain(|genes| finalists.iter().all(|finalist| finalist.candidate.genes != *genes));
@@ -164,12 +171,12 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         let rows = profiled(run, engine)?;
         let (key, calibration) =
             rows.iter().find_map(Row::measurement).map(|m| (m.key(), m.calibration.clone())).unzip();
-        let bench = BenchJob { calibration, ..BenchJob::new(engine, &protocol) };
-        let job = ProfileJob::new(&models, &reference, bench);
+        let bench = BenchJob { calibration, ..job(settings, engine, &protocol) };
+        let job = ProfileJob { retries: settings.retries, ..ProfileJob::new(&models, &reference, bench) };
         progress.begin(&format!("finalists under {engine}"), models.len() as u64, "model");
         let mut rows = Vec::with_capacity(models.len());
         let result = profile_models(
-            &mut Local::new(&shop.engines),
+            transport.as_mut(),
             &job,
             &mut |now| {
                 progress.advance(now.done as u64, "");
@@ -192,6 +199,8 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         for (finalist, row) in finalists.iter_mut().zip(rows) {
             match row.outcome {
                 Outcome::Measured(measurement) => finalist.measured.push(*measurement),
+                // Nothing is imported here.
+                Outcome::Imported { .. } => {}
                 Outcome::Failed(why) => {
                     progress.say(&format!("{} could not be timed under {engine}: {why}", row.id))
                 }

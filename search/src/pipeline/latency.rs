@@ -4,12 +4,14 @@ use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::sync::Mutex;
 
+use masktas_devices::catalogue::{PriorOptions, Processor, prior};
 use masktas_devices::engine::EngineOptions;
-use masktas_devices::latency::{HeldOut, LatencyModel, Prediction, from_json, latency_model};
+use masktas_devices::latency::{DEFAULT, HeldOut, LatencyModel, Prediction, from_json, latency_model};
 use masktas_devices::measure::BenchJob;
-use masktas_devices::profile::{NamedModel, ProfileJob, Row, profile_models};
+use masktas_devices::profile::{
+    EngineProfile, FORMAT, NamedModel, ProfileFile, ProfileJob, Row, SpaceId, profile_models,
+};
 use masktas_devices::protocol::Protocol;
-use masktas_devices::transport::Local;
 use masktas_export::lower::{LowerOptions, lower};
 use masktas_export::{Arch, Weights, onnx};
 use masktas_runtime::Features;
@@ -37,15 +39,45 @@ pub struct LatencyReport {
     pub rows: Vec<(String, f64, f64)>,
 }
 
-/// The fitted model of the engine that a latency budget speaks of.
-pub(crate) struct Fitted {
-    model: Box<dyn LatencyModel>,
+/// What says the latency that a budget speaks of.
+pub(crate) enum Fitted {
+    /// The model fitted to measurements under the recipe's first engine.
+    Model(Box<dyn LatencyModel>),
+    /// The catalogue's figures, where nothing was measured.
+    Prior(Box<masktas_devices::Device>, PriorOptions),
 }
 
 impl Fitted {
     /// Predicted latency of an architecture.
     pub(crate) fn predict(&self, space: &VitSpace, genes: &Genes) -> Result<Prediction> {
-        Ok(self.model.predict(&features(space, genes)?)?)
+        let features = features(space, genes)?;
+        Ok(match self {
+            Self::Model(model) => model.predict(&features)?,
+            Self::Prior(device, options) => {
+                let prior = prior(device, &features, options)?;
+                // Everything is beyond what was measured, for nothing was.
+                Prediction { ms: prior.ms, low: prior.low, high: prior.high, extrapolated: true }
+            }
+        })
+    }
+
+    /// Whether it learnt from measurements.
+    pub(crate) fn measured(&self) -> bool {
+        matches!(self, Self::Model(_))
+    }
+
+    /// The catalogue's figures for a recipe's target.
+    fn prior(settings: &Latency) -> Result<Self> {
+        let device = masktas_devices::device(&settings.target)?;
+        let engine = settings.engines.first().map_or("ort", String::as_str);
+        let provider = settings.provider.as_deref().unwrap_or("cpu");
+        let processor = Processor::of(engine, provider).ok_or_else(|| Error::NotSupported {
+            thing: "--prior".to_owned(),
+            reason: format!("the catalogue has no figures for provider {provider} of engine {engine}"),
+            next: "leave latency.provider out".to_owned(),
+        })?;
+        let options = PriorOptions { processor, threads: settings.threads, ..PriorOptions::default() };
+        Ok(Self::Prior(Box::new(device), options))
     }
 
     /// Predicted milliseconds of a member, remembered by id: samplers ask again and again.
@@ -66,7 +98,7 @@ impl Fitted {
 }
 
 /// What an architecture costs, counted on its graph.
-pub(crate) fn features(space: &VitSpace, genes: &Genes) -> Result<Features> {
+pub fn features(space: &VitSpace, genes: &Genes) -> Result<Features> {
     let graph = lower(&Arch::Vit(space.vit(genes)), None, &LowerOptions::default())?;
     Ok(graph.features().map_err(masktas_export::Error::from)?)
 }
@@ -83,7 +115,12 @@ pub(crate) fn prepare(
     if !timed {
         return Ok(None);
     }
-    masktas_devices::device(&shop.recipe.latency.target)?;
+    if shop.recipe.latency.prior {
+        let target = &shop.recipe.latency.target;
+        progress
+            .say(&format!("latency of {target} is the catalogue's prior, not measured: it proves nothing"));
+        return Ok(Some(Fitted::prior(&shop.recipe.latency)?));
+    }
     let mut first = None;
     for engine in &shop.recipe.latency.engines {
         let report = match run.get_doc::<LatencyReport>(&document(engine))? {
@@ -99,11 +136,45 @@ pub(crate) fn prepare(
             100.0 * error.coverage
         ));
         if first.is_none() {
-            first = Some(Fitted { model: from_json(&report.model)? });
+            first = Some(Fitted::Model(from_json(&report.model)?));
         }
     }
     run.mark(Phase::Profile)?;
     Ok(first)
+}
+
+/// A finished profile as a file that can be shared.
+///
+/// # Errors
+/// [`Error::NotARun`] when an engine has no model yet; the store's.
+pub fn profile_file(run: &Run) -> Result<ProfileFile> {
+    let manifest = run.manifest();
+    let latency = &manifest.recipe.latency;
+    let unfinished = |problem: String| Error::NotARun {
+        path: run.folder().to_path_buf(),
+        problem,
+        next: format!("finish it with: masktas profile --resume {}", run.folder().display()),
+    };
+    let mut engines = Vec::new();
+    let mut protocol = None;
+    for engine in &latency.engines {
+        let report = run.get_doc::<LatencyReport>(&document(engine))?;
+        let report = report.ok_or_else(|| unfinished(format!("it has no latency model for {engine} yet")))?;
+        let rows = profiled(run, engine)?;
+        protocol = protocol.or_else(|| rows.iter().find_map(Row::measurement).map(|m| m.protocol.clone()));
+        let model = serde_json::from_str(&report.model).map_err(|e| unfinished(e.to_string()))?;
+        let (engine, held_out) = (engine.clone(), report.held_out);
+        engines.push(EngineProfile { engine, model, held_out, rows });
+    }
+    Ok(ProfileFile {
+        masktas_profile: FORMAT,
+        device: latency.target.clone(),
+        version: manifest.version.clone(),
+        space: Some(SpaceId { name: manifest.recipe.space.name.clone(), hash: manifest.space_hash.clone() }),
+        protocol: protocol.ok_or_else(|| unfinished("no subnet of it was measured".into()))?,
+        threads: latency.threads,
+        engines,
+    })
 }
 
 /// Rows measured earlier under `engine`.
@@ -119,11 +190,11 @@ pub fn document(engine: &str) -> String {
 }
 
 /// The protocol a recipe's `[latency]` asks for: by its hash every measured row says how it was measured. Models have
-/// processes of their own where `engines` say how to start one.
+/// processes of their own on other devices always, on this machine where `engines` say how to start one.
 pub fn protocol(settings: &Latency, engines: &EngineOptions) -> Protocol {
     Protocol {
         threads: settings.threads,
-        isolated: engines.worker.is_some(),
+        isolated: !settings.on_host() || engines.worker.is_some(),
         runs: settings.runs,
         min_rounds: settings.rounds,
         // A quiet machine needs the fewest; a batch is over as soon as its intervals are narrow.
@@ -132,6 +203,14 @@ pub fn protocol(settings: &Latency, engines: &EngineOptions) -> Protocol {
         spread_s: 1.0,
         ..Protocol::default()
     }
+}
+
+/// How models are measured under one engine of a recipe. The provider is ONNX Runtime's own matter.
+pub(crate) fn job(settings: &Latency, engine: &str, protocol: &Protocol) -> BenchJob {
+    let provider = settings.provider.clone().filter(|_| engine == "ort");
+    // An engine that is not on the device cannot check the others there.
+    let gate = if settings.engines.iter().any(|name| name == "ort") { "ort" } else { engine };
+    BenchJob { provider, gate: Some(gate.to_owned()), ..BenchJob::new(engine, protocol) }
 }
 
 /// The ONNX file of a member with random weights: latency does not depend on their values.
@@ -160,13 +239,19 @@ fn profile(
         })
         .collect::<Result<Vec<_>>>()?;
     let reference = file(space, &space.smallest())?;
-    let bench = BenchJob::new(engine, &protocol(&shop.recipe.latency, &shop.engines));
+    let settings = &shop.recipe.latency;
+    let bench = job(settings, engine, &shop.protocol());
+    let Some(mut transport) = shop.transport()? else {
+        let (target, space) = (settings.target.clone(), shop.recipe.space.name.clone());
+        return Err(Error::NotProfiled { target, space });
+    };
     let mut rows: Vec<Row> = profiled(run, engine)?;
-    let job = ProfileJob::new(&models, &reference, bench).resume(&rows);
+    let job = ProfileJob { retries: settings.retries, ..ProfileJob::new(&models, &reference, bench) };
+    let job = job.resume(&rows);
     let phase = format!("profile {engine}");
     progress.begin(&phase, models.len() as u64, "subnet");
     let result = profile_models(
-        &mut Local::new(&shop.engines),
+        transport.as_mut(),
         &job,
         &mut |now| {
             let failed = if now.failed > 0 { format!("{} failed", now.failed) } else { String::new() };
@@ -185,7 +270,7 @@ fn profile(
         other => other?,
     };
     let samples: Vec<_> = rows.iter().filter_map(Row::sample).collect();
-    let mut model = latency_model("ridge")?;
+    let mut model = latency_model(DEFAULT)?;
     model.fit(&samples)?;
     let fitted = rows
         .iter()

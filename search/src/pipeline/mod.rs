@@ -16,13 +16,19 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use masktas_devices::engine::EngineOptions;
+use masktas_devices::protocol::Protocol;
+use masktas_devices::transport::{Address, Local, Remote, RemoteOptions, Transport};
 use serde::{Deserialize, Serialize};
 
 pub use finish::Finalist;
 pub(crate) use finish::stored as finalists;
 pub(crate) use latency::profiled;
-pub use latency::{LatencyReport, document as latency_document, protocol as latency_protocol};
-pub use parts::{Profiled, check_device, profile, rater, teacher};
+use latency::protocol;
+pub use latency::{
+    LatencyReport, document as latency_document, features as latency_features, profile_file,
+    protocol as latency_protocol,
+};
+pub use parts::{Profiled, check_device, check_target, profile, rater, teacher};
 use pick::Deployment;
 pub use pick::{
     Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,
@@ -51,8 +57,27 @@ pub struct Setup {
     pub overrides: Vec<String>,
     /// Where engines find their libraries.
     pub engines: EngineOptions,
-    /// Folder of a finished profile whose measurements a new search takes over; `None`: it measures for itself.
+    /// A finished profile, as the folder of its run or as a file, whose measurements a new search takes over; `None`: it
+    /// measures for itself.
     pub profile: Option<PathBuf>,
+    /// How the target is reached where it is not this machine; `None`: it is not connected.
+    pub connection: Option<Connection>,
+}
+
+impl Setup {
+    /// Goes on with the run in `out`, or begins one there when a recipe is added.
+    pub fn new(out: PathBuf, engines: EngineOptions) -> Self {
+        Self { out, recipe: None, overrides: Vec::new(), engines, profile: None, connection: None }
+    }
+}
+
+/// A device that is not this machine, and how it is reached.
+#[derive(Clone, Debug)]
+pub struct Connection {
+    /// Where it is.
+    pub address: Address,
+    /// What it takes to reach it.
+    pub options: RemoteOptions,
 }
 
 /// What a search found.
@@ -76,6 +101,7 @@ pub(crate) struct Workshop {
     pub lanes: Arc<Lanes>,
     pub device: Device,
     pub engines: EngineOptions,
+    pub connection: Option<Connection>,
 }
 
 /// Searches, or goes on searching.
@@ -86,7 +112,8 @@ pub(crate) struct Workshop {
 pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut run = parts::begin(setup, progress)?;
     reuse::take_over(&mut run, setup)?;
-    let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    let mut shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    shop.connection = setup.connection.clone();
     let limits = Limit::all(&shop.recipe.budget)?;
     let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
     let cost = latency.as_ref().map(|model| model.cost(&shop.space));
@@ -131,7 +158,24 @@ impl Workshop {
         let lanes = Arc::new(Lanes::on(&device, lanes)?);
         let space = run.manifest().vit_space()?;
         let images = open_images(run, &recipe, &space, progress)?;
-        Ok(Self { recipe, space, images, lanes, device, engines })
+        Ok(Self { recipe, space, images, lanes, device, engines, connection: None })
+    }
+
+    /// The way to the target; `None` when it is not connected.
+    ///
+    /// # Errors
+    /// When it is there and cannot be reached.
+    pub(crate) fn transport(&self) -> Result<Option<Box<dyn Transport>>> {
+        Ok(match &self.connection {
+            Some(Connection { address, options }) => Some(Box::new(Remote::connect(address, options)?)),
+            None if self.recipe.latency.on_host() => Some(Box::new(Local::new(&self.engines))),
+            None => None,
+        })
+    }
+
+    /// How the target is measured.
+    pub(crate) fn protocol(&self) -> Protocol {
+        protocol(&self.recipe.latency, &self.engines)
     }
 
     /// What training computes products in.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::latency::{self, LatencyReport};
 use super::{Setup, Workshop, networks};
-use crate::budget::{Interval, Limit, SearchBudget};
+use crate::budget::{Interval, Kind, Limit, SearchBudget};
 use crate::error::{Error, Result};
 use crate::images;
 use crate::progress::Progress;
@@ -55,7 +55,7 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     for name in &recipe.latency.engines {
         engine(name, &setup.engines)?;
     }
-    device(&recipe.latency.target)?;
+    check_target(recipe, setup.connection.is_some() || setup.profile.is_some())?;
     Limit::all(&recipe.budget)?;
     if let Some(path) = recipe.data.path.as_deref().filter(|path| !path.is_dir()) {
         images::open(Some(path))?;
@@ -72,13 +72,30 @@ pub fn check_device(recipe: &Recipe) -> Result<()> {
     Precision::by_name(&recipe.precision, &crate::device::by_name(&recipe.device)?).map(drop)
 }
 
+/// Refuses a target that does not exist, and one that can neither be measured nor was. `known`: it is connected, or there is a
+/// profile to take over.
+///
+/// # Errors
+/// As [`device`]; [`Error::NotProfiled`].
+pub fn check_target(recipe: &Recipe, known: bool) -> Result<()> {
+    let latency = &recipe.latency;
+    device(&latency.target)?;
+    let limits = Limit::all(&recipe.budget)?;
+    let timed = limits.is_empty() || limits.iter().any(|limit| limit.kind == Kind::Latency);
+    if known || latency.on_host() || latency.prior || !timed {
+        return Ok(());
+    }
+    Err(Error::NotProfiled { target: latency.target.clone(), space: recipe.space.name.clone() })
+}
+
 /// Times subnets of the space on the target and fits the latency models, and stops there.
 ///
 /// # Errors
 /// As [`search`](super::search).
 pub fn profile(setup: &Setup, progress: &mut dyn Progress) -> Result<Profiled> {
     let mut run = begin(setup, progress)?;
-    let shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    let mut shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
+    shop.connection = setup.connection.clone();
     let model = latency::prepare(&mut run, &shop, &[], progress)?;
     let cost = model.as_ref().map(|model| model.cost(&shop.space));
     let budgets = SearchBudget::new(&shop.space, Vec::new(), cost.as_deref())?;

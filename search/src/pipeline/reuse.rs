@@ -6,13 +6,13 @@ use std::path::{Path, PathBuf};
 
 use masktas_devices::Fingerprint;
 use masktas_devices::engine::{EngineOptions, engine};
-use masktas_devices::profile::Row;
+use masktas_devices::profile::{Outcome, ProfileFile, Row};
 
 use super::Setup;
 use super::latency::{LatencyReport, document, protocol};
 use crate::error::{At, Error, Result};
-use crate::recipe::Recipe;
-use crate::run::{Manifest, Run, Table, machine};
+use crate::recipe::{Latency, Recipe};
+use crate::run::{Manifest, Run, Table, differences, machine};
 use crate::space::{Space as _, VitSpace};
 
 /// Name of the run's document with the folder of the profile that its latency models come from.
@@ -73,6 +73,81 @@ fn take_profile(run: &mut Run, from: &Path, engines: &EngineOptions) -> Result<(
     Ok(())
 }
 
+/// What a profile says of itself, whether it is a run or a file.
+struct Theirs {
+    version: Option<String>,
+    /// Name and hash.
+    space: (String, String),
+    target: String,
+    /// The recipe's settings; `None`: the file says the protocol's hash alone.
+    settings: Option<Latency>,
+    /// Facts of the machine that made it; `None` where another device was measured, or the file does not say.
+    machine: Option<BTreeMap<String, String>>,
+    rows: Vec<(String, Row)>,
+    /// In the profile's order of engines; `None`: not fitted yet.
+    reports: Vec<(String, Option<LatencyReport>)>,
+}
+
+impl Theirs {
+    fn of_run(from: &Path) -> Result<Self> {
+        let run = Run::open_read_only(from)?;
+        let manifest = run.manifest();
+        let latency = &manifest.recipe.latency;
+        let reports = latency.engines.iter().map(|engine| {
+            let report = run.get_doc::<LatencyReport>(&document(engine))?;
+            Ok((engine.clone(), report))
+        });
+        Ok(Self {
+            version: Some(manifest.version.clone()),
+            space: (manifest.recipe.space.name.clone(), manifest.space_hash.clone()),
+            target: latency.target.clone(),
+            settings: Some(latency.clone()),
+            machine: latency.on_host().then(|| manifest.machine.clone()),
+            rows: run.rows(Table::Profile)?,
+            reports: reports.collect::<Result<_>>()?,
+        })
+    }
+
+    fn of_file(from: &Path) -> Result<Self> {
+        let file = ProfileFile::read(from)?;
+        let Some(space) = file.space else {
+            return Err(Error::NotARun {
+                path: from.to_owned(),
+                problem: "it is a profile of single models, not of a space".into(),
+                next: "profile the space: masktas profile --space NAME".into(),
+            });
+        };
+        let (mut rows, mut reports) = (Vec::new(), Vec::new());
+        for engine in file.engines {
+            let model = engine.latency_model()?;
+            let fitted = engine.rows.iter().filter_map(|row| Some((row.id.clone(), row.sample()?)));
+            let fitted = fitted
+                .map(|(id, sample)| Ok((id, sample.ms, model.predict(&sample.features)?.ms)))
+                .collect::<Result<_>>()?;
+            let report = LatencyReport {
+                engine: engine.engine.clone(),
+                model: model.to_json()?,
+                held_out: engine.held_out,
+                rows: fitted,
+            };
+            rows.extend(engine.rows.into_iter().map(|row| (format!("{}/{}", engine.engine, row.id), row)));
+            reports.push((engine.engine, Some(report)));
+        }
+        // Another tool's files are not the program's.
+        let imported = rows.iter().any(|(_, row)| matches!(row.outcome, Outcome::Imported { .. }));
+        let version = (!imported).then_some(file.version);
+        Ok(Self {
+            version,
+            space: (space.name, space.hash),
+            target: file.device,
+            settings: None,
+            machine: None,
+            rows,
+            reports,
+        })
+    }
+}
+
 /// What the profile in `from` hands over to a search by `recipe` on the space with this hash, by this version of the
 /// program, on the machine with these facts, under these engines.
 fn agreed(
@@ -83,9 +158,8 @@ fn agreed(
     from: &Path,
     engines: &EngineOptions,
 ) -> Result<Taken> {
-    let other = Run::open_read_only(from)?;
-    let manifest = other.manifest();
-    let (theirs, ours) = (&manifest.recipe.latency, &recipe.latency);
+    let theirs = if from.is_file() { Theirs::of_file(from)? } else { Theirs::of_run(from)? };
+    let ours = &recipe.latency;
     let must_agree = |what: &str, theirs: String, ours: String, next: &str| {
         if theirs == ours {
             return Ok(());
@@ -95,52 +169,60 @@ fn agreed(
     };
     let space = |name: &str, hash: &str| format!("{name} ({})", hash.get(..12).unwrap_or(hash));
     // By hash alone: the same definition may lie in two files.
-    if manifest.space_hash != space_hash {
-        let (theirs, ours) = (&manifest.recipe.space.name, &recipe.space.name);
-        let (theirs, ours) = (space(theirs, &manifest.space_hash), space(ours, space_hash));
+    if theirs.space.1 != space_hash {
+        let (theirs, ours) = (space(&theirs.space.0, &theirs.space.1), space(&recipe.space.name, space_hash));
         must_agree("space", theirs, ours, "profile this space, or search that one with --space")?;
     }
     let again = "profile again, or leave --profile out";
     let same = "use the profile's, or profile again";
     // The timed files are written by the program.
-    must_agree("version of masktas", manifest.version.clone(), version.to_owned(), again)?;
+    if let Some(theirs) = &theirs.version {
+        must_agree("version of masktas", theirs.clone(), version.to_owned(), again)?;
+    }
     must_agree("target", theirs.target.clone(), ours.target.clone(), same)?;
-    must_agree("list of engines", theirs.engines.join(", "), ours.engines.join(", "), same)?;
-    let settings = [
-        ("latency.threads", theirs.threads, ours.threads),
-        ("latency.warmups", theirs.warmups, ours.warmups),
-        ("latency.rounds", theirs.rounds, ours.rounds),
-        ("latency.runs", theirs.runs, ours.runs),
-    ];
-    for (name, theirs, ours) in settings {
-        must_agree(name, theirs.to_string(), ours.to_string(), same)?;
-    }
-    for (fact, then, now) in manifest.differences(machine) {
-        must_agree(&format!("machine's {fact}"), quoted(&then), quoted(&now), "profile on this machine")?;
-    }
-    let mut taken = Taken { rows: other.rows(Table::Profile)?, reports: Vec::new() };
+    let names = theirs.reports.iter().map(|(engine, _)| engine.as_str()).collect::<Vec<_>>().join(", ");
+    must_agree("list of engines", names, ours.engines.join(", "), same)?;
+    let mut taken = Taken { rows: theirs.rows, reports: Vec::new() };
     taken.rows.retain(|(key, _)| ours.engines.iter().any(|engine| key.starts_with(&format!("{engine}/"))));
     let measured = || taken.rows.iter().filter_map(|(_, row)| row.measurement());
-    // What was measured says it again, and more than the recipe: what the program adds to it.
-    let here = Fingerprint::read(ours.threads);
-    let named = |machine: &Fingerprint| format!("{} ({})", machine.line(), machine.key());
-    let protocol = protocol(ours, engines).hash();
-    for measurement in measured() {
-        must_agree("measuring protocol", measurement.protocol.clone(), protocol.clone(), again)?;
-        if measurement.fingerprint.key() != here.key() {
-            must_agree("machine", named(&measurement.fingerprint), named(&here), again)?;
+    if let Some(theirs) = &theirs.settings {
+        let settings = [
+            ("latency.threads", theirs.threads, ours.threads),
+            ("latency.warmups", theirs.warmups, ours.warmups),
+            ("latency.rounds", theirs.rounds, ours.rounds),
+            ("latency.runs", theirs.runs, ours.runs),
+        ];
+        for (name, theirs, ours) in settings {
+            must_agree(name, theirs.to_string(), ours.to_string(), same)?;
+        }
+        let provider = |settings: &Latency| settings.provider.clone().unwrap_or_else(|| "cpu".into());
+        must_agree("latency.provider", provider(theirs), provider(ours), same)?;
+    }
+    if let Some(theirs) = &theirs.machine {
+        for (fact, then, now) in differences(theirs, machine) {
+            let what = format!("machine's {fact}");
+            must_agree(&what, format!("`{then}`"), format!("`{now}`"), "profile on this machine")?;
         }
     }
-    for engine in &ours.engines {
-        let report = other.get_doc::<LatencyReport>(&document(engine))?;
+    // What was measured says it again, and more than the recipe: what the program adds to it.
+    let named = |machine: &Fingerprint| format!("{} ({})", machine.line(), machine.key());
+    let protocol = protocol(ours, engines).hash();
+    let here = ours.on_host().then(|| Fingerprint::read(ours.threads));
+    for measurement in measured() {
+        must_agree("measuring protocol", measurement.protocol.clone(), protocol.clone(), again)?;
+        if let Some(here) = here.as_ref().filter(|here| here.key() != measurement.fingerprint.key()) {
+            must_agree("machine", named(&measurement.fingerprint), named(here), again)?;
+        }
+    }
+    for (_, report) in theirs.reports {
         taken.reports.push(report.ok_or_else(|| Error::NotARun {
             path: from.to_owned(),
-            problem: format!("its profile has no latency model for {engine} yet"),
+            problem: "its profile is not finished".into(),
             next: format!("finish it with: masktas profile --resume {}", from.display()),
         })?);
     }
-    // Last, because an engine has to be opened for it.
-    for name in &ours.engines {
+    // Last, because an engine has to be opened for it. Another device has its own engines.
+    for name in ours.engines.iter().filter(|_| ours.on_host()) {
         let version = engine(name, engines)?.version()?;
         for measurement in measured().filter(|measurement| measurement.engine == *name) {
             let what = format!("version of {name}");
@@ -148,9 +230,4 @@ fn agreed(
         }
     }
     Ok(taken)
-}
-
-/// A fact that may be empty.
-fn quoted(fact: &str) -> String {
-    format!("`{fact}`")
 }

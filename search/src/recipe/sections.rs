@@ -235,6 +235,26 @@ pub struct Latency {
     pub runs: usize,
     /// Members of the front measured again at the end.
     pub finalists: usize,
+    /// Execution provider of ONNX Runtime, such as `cuda`; none: its CPU's.
+    #[serde(default)]
+    pub provider: Option<String>,
+    /// Times that networks are measured again whose times did not settle; of each the steadier measurement is kept.
+    #[serde(default)]
+    pub retries: usize,
+    /// Whether a coarse figure from the catalogue stands in for measurements. Nothing is measured then, and no latency is
+    /// proven.
+    #[serde(default)]
+    pub prior: bool,
+}
+
+/// The device that is this machine.
+pub const HOST: &str = "host";
+
+impl Latency {
+    /// Whether the target is this machine.
+    pub fn on_host(&self) -> bool {
+        self.target == HOST
+    }
 }
 
 /// `[finetune]`: training with labels after the search.

@@ -55,14 +55,7 @@ impl Manifest {
 
     /// What is different on a machine with these facts: name, then, now. A missing fact is empty.
     pub fn differences(&self, machine: &BTreeMap<String, String>) -> Vec<(String, String, String)> {
-        let names: std::collections::BTreeSet<&String> = self.machine.keys().chain(machine.keys()).collect();
-        let fact =
-            |facts: &BTreeMap<String, String>, name: &str| facts.get(name).cloned().unwrap_or_default();
-        names
-            .into_iter()
-            .map(|name| (name.clone(), fact(&self.machine, name), fact(machine, name)))
-            .filter(|(_, then, now)| then != now)
-            .collect()
+        differences(&self.machine, machine)
     }
 
     pub(super) fn to_toml(&self) -> Result<String> {
@@ -122,6 +115,20 @@ impl Manifest {
         manifest.vit_space()?;
         Ok(manifest)
     }
+}
+
+/// What differs between the facts of two machines: name, then, now. A missing fact is empty.
+pub(crate) fn differences(
+    then: &BTreeMap<String, String>,
+    now: &BTreeMap<String, String>,
+) -> Vec<(String, String, String)> {
+    let names: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    let fact = |facts: &BTreeMap<String, String>, name: &str| facts.get(name).cloned().unwrap_or_default();
+    names
+        .into_iter()
+        .map(|name| (name.clone(), fact(then, name), fact(now, name)))
+        .filter(|(_, then, now)| then != now)
+        .collect()
 }
 
 /// The facts of this machine that can change a result: system, processor, its vector features, cores.

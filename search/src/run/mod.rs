@@ -23,6 +23,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 pub use file::{write_atomic, write_atomic_with};
+pub(crate) use manifest::differences;
 pub use manifest::{Manifest, machine};
 pub use store::{CurveRow, Phase, ReferenceRecord, Table, TrialRecord};
 

@@ -4,81 +4,10 @@ use std::collections::{BTreeSet, VecDeque};
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
-use masktas_runtime::Features;
-use serde::{Deserialize, Serialize};
-
+use super::{NamedModel, Outcome, Row};
 use crate::error::{Error, Result};
-use crate::latency::Sample;
-use crate::measure::{BenchJob, Calibration, Golden, Measure, Measurement, Steadiness, Subject};
+use crate::measure::{BenchJob, Calibration, Measure, Measurement, Steadiness, Subject};
 use crate::transport::Transport;
-
-/// A model to profile.
-pub struct NamedModel<'a> {
-    /// Its identity: a row with this name is never measured twice.
-    pub id: String,
-    /// What it costs.
-    pub features: Features,
-    /// A known answer for the numeric gate.
-    pub golden: Option<Golden>,
-    make: Box<dyn Fn() -> Result<Vec<u8>> + 'a>,
-}
-
-impl<'a> NamedModel<'a> {
-    /// A model whose ONNX file is made when its batch is due, so that a thousand files need not fit in memory.
-    pub fn lazy(id: &str, features: Features, make: impl Fn() -> Result<Vec<u8>> + 'a) -> Self {
-        Self { id: id.to_owned(), features, golden: None, make: Box::new(make) }
-    }
-
-    /// A model whose ONNX file is at hand.
-    pub fn new(id: &str, features: Features, bytes: Vec<u8>) -> NamedModel<'static> {
-        NamedModel::lazy(id, features, move || Ok(bytes.clone()))
-    }
-
-    /// The bytes of the ONNX file.
-    ///
-    /// # Errors
-    /// Whatever the maker reports.
-    pub fn bytes(&self) -> Result<Vec<u8>> {
-        (self.make)()
-    }
-}
-
-/// What is known about one model after its batch.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Row {
-    /// The model.
-    pub id: String,
-    /// What it costs.
-    pub features: Features,
-    /// Its latency, or why there is none.
-    pub outcome: Outcome,
-}
-
-/// A latency, or why there is none.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Outcome {
-    /// It was measured.
-    Measured(Box<Measurement>),
-    /// It could not be loaded, failed the numeric gate or died; the run went on.
-    Failed(String),
-}
-
-impl Row {
-    /// The measurement, if there is one.
-    pub fn measurement(&self) -> Option<&Measurement> {
-        match &self.outcome {
-            Outcome::Measured(measurement) => Some(measurement),
-            Outcome::Failed(_) => None,
-        }
-    }
-
-    /// What a latency model learns from.
-    pub fn sample(&self) -> Option<Sample> {
-        let m = self.measurement()?;
-        Some(Sample { features: self.features.clone(), ms: m.ms, key: m.key() })
-    }
-}
 
 /// What to profile, and how.
 pub struct ProfileJob<'a> {

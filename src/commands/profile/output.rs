@@ -1,0 +1,129 @@
+//! What a profile looks like: tables for people, CSV and Markdown for files.
+
+use std::path::Path;
+
+use masktas_devices::{Measurement, Protocol, Sustained, Trace};
+
+use crate::exit::Failure;
+use crate::style::Style;
+use crate::table::{Cell, Table};
+
+/// Operations shown of one model.
+const OPERATIONS: usize = 15;
+
+/// A table in two forms.
+pub struct Output {
+    pub csv: String,
+    pub markdown: String,
+}
+
+/// Writes the forms that were asked for.
+pub fn write(output: &Output, csv: Option<&Path>, markdown: Option<&Path>) -> Result<(), Failure> {
+    for (path, text) in [(csv, &output.csv), (markdown, &output.markdown)] {
+        if let Some(path) = path {
+            std::fs::write(path, text).map_err(|error| Failure::io(path, error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Rows as CSV, with quotes where they are needed.
+pub fn csv(head: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
+    let field = |text: &str| {
+        if text.contains([',', '"', '\n']) {
+            format!("\"{}\"", text.replace('"', "\"\""))
+        } else {
+            text.to_owned()
+        }
+    };
+    let head: Vec<String> =
+        head.iter().map(|name| name.replace("+-", "half width").replace(' ', "_")).collect();
+    let mut text = format!("{}\n", head.join(","));
+    for row in rows {
+        let fields: Vec<String> = row.iter().map(|cell| field(cell.text())).collect();
+        text.push_str(&format!("{}\n", fields.join(",")));
+    }
+    text
+}
+
+/// Rows as a Markdown table.
+pub fn markdown(head: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
+    let line = |cells: Vec<String>| format!("| {} |\n", cells.join(" | "));
+    let mut text = line(head.iter().map(|name| (*name).to_owned()).collect());
+    text.push_str(&line(head.iter().map(|_| "---".to_owned()).collect()));
+    for row in rows {
+        text.push_str(&line(row.iter().map(|cell| cell.text().replace('|', "\\|")).collect()));
+    }
+    text
+}
+
+/// The costliest operations of a model, and the sums by operator.
+pub fn trace(model: &str, trace: &Trace, style: Style) -> String {
+    let mut table = Table::new(&["node of the file", "operator", "provider", "ms", "share"]);
+    let mut order: Vec<_> = trace.nodes.iter().collect();
+    order.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    for node in order.iter().take(OPERATIONS) {
+        table.row(vec![
+            node.node.clone().unwrap_or_else(|| format!("({})", node.name)).into(),
+            node.op.as_str().into(),
+            node.provider.as_str().into(),
+            format!("{:.4}", node.ms).into(),
+            format!("{:.1} %", 100.0 * node.share).into(),
+        ]);
+    }
+    let sums: Vec<String> = trace
+        .by_operator()
+        .iter()
+        .take(8)
+        .map(|(op, count, ms)| format!("{op} x{count} {:.0} %", 100.0 * ms / trace.total_ms))
+        .collect();
+    let shown = order.len().min(OPERATIONS);
+    format!(
+        "{model} under {}: the {shown} costliest of {} operations; taking their times slows a run, so the sum of \
+         {:.3} ms is above its latency\n{}{}\n\n",
+        trace.engine,
+        order.len(),
+        trace.total_ms,
+        table.show(style),
+        sums.join(", ")
+    )
+}
+
+/// A sustained run in a sentence.
+pub fn sustained(model: &str, engine: &str, run: &Sustained) -> String {
+    let last = run.windows.last();
+    let minutes = last.map_or(0.0, |window| window.at_s / 60.0);
+    let hot = run.windows.iter().filter_map(|window| window.temperature_c).fold(f64::NAN, f64::max);
+    let heat = if hot.is_nan() { String::new() } else { format!(", at most {hot:.0} degrees Celsius") };
+    let verdict = if run.slowed { "the device slows down" } else { "it holds out" };
+    format!(
+        "{model} under {engine} for {minutes:.1} min: {:.3} ms at first, {:.3} ms at the end ({:+.1} %){heat}: {verdict}\n\n",
+        run.first_ms,
+        run.last_ms,
+        100.0 * (run.slowdown - 1.0)
+    )
+}
+
+/// Engines and their versions, as measured.
+pub fn engines<'m>(measurements: impl Iterator<Item = &'m Measurement>) -> String {
+    let mut names: Vec<String> = Vec::new();
+    for m in measurements {
+        let name = format!("{} {} on {}", m.engine, m.engine_version, m.provider);
+        if !names.contains(&name) {
+            names.push(name);
+        }
+    }
+    names.join(", ")
+}
+
+/// Seconds that measuring so many models takes at least, as the protocol spreads its rounds, with loading.
+pub fn seconds(models: usize, protocol: &Protocol) -> f64 {
+    const LOADING_S: f64 = 0.5;
+    let batches = models.div_ceil(protocol.batch.max(1)) as f64;
+    protocol.calibration_s + batches * protocol.spread_s + models as f64 * LOADING_S
+}
+
+/// A time for people.
+pub fn long(seconds: f64) -> String {
+    if seconds < 90.0 { format!("{seconds:.0} s") } else { format!("{:.0} min", seconds / 60.0) }
+}

@@ -1,0 +1,123 @@
+//! Options that name a device and say how it is reached; shared by the commands that measure.
+
+use std::io::{IsTerminal as _, Write as _};
+use std::path::PathBuf;
+
+use clap::Args;
+use masktas_devices::catalogue::{Because, Choice, Connected, choose};
+use masktas_devices::{Address, Catalogue, Fingerprint, Library, Local, Remote, RemoteOptions, Transport};
+use masktas_search::pipeline::Connection;
+use masktas_search::recipe::HOST;
+
+use crate::cli::EngineArgs;
+use crate::console::Console;
+use crate::exit::Failure;
+
+/// A device and the way to it.
+#[derive(Args, Clone, Debug, Default)]
+#[command(next_help_heading = "Device")]
+pub struct TargetArgs {
+    /// The device: a name or family of `masktas devices`; `host`: this machine
+    #[arg(long, value_name = "NAME")]
+    pub target: Option<String>,
+    /// Where the device is: ssh://[USER@]HOST[:PORT], adb://[SERIAL], docker://CONTAINER, local, exec:COMMAND, or the
+    /// address that a listening masktas-agent printed
+    #[arg(long, value_name = "ADDRESS")]
+    pub connect: Option<String>,
+    /// The agent for the device's processor; else the one in ~/.cache/masktas/agents/PROCESSOR, or beside this program
+    #[arg(long, value_name = "FILE", requires = "connect")]
+    pub agent: Option<PathBuf>,
+    /// ONNX Runtime's library on the device; else beside the agent there, or in ~/.cache/masktas/ort
+    #[arg(long, value_name = "PATH", requires = "connect")]
+    pub device_ort_lib: Option<String>,
+}
+
+impl TargetArgs {
+    /// The first option that was given, for messages.
+    pub fn first_given(&self) -> Option<&'static str> {
+        self.target.as_ref().map(|_| "--target")
+    }
+
+    /// The way to the device; `None` without `--connect`.
+    pub fn connection(&self) -> Result<Option<Connection>, Failure> {
+        let Some(text) = &self.connect else { return Ok(None) };
+        let options = RemoteOptions {
+            agent: self.agent.clone(),
+            folders: agents().into_iter().collect(),
+            ort_lib: self.device_ort_lib.clone(),
+            own: None,
+        };
+        Ok(Some(Connection { address: Address::parse(text)?, options }))
+    }
+
+    /// The name of the device that `asked` stands for: the connected board's own where a family was named, else the only
+    /// one with a profile; on a terminal a person is asked.
+    pub fn device(
+        &self,
+        asked: &str,
+        connected: Option<&Fingerprint>,
+        console: &mut Console,
+    ) -> Result<String, Failure> {
+        let catalogue = Catalogue::open()?;
+        let profiles = Library::of_user().map(|library| library.devices()).unwrap_or_default();
+        let board = connected.map(Connected::from);
+        match choose(&catalogue, asked, board.as_ref(), &profiles)? {
+            Choice::Device { name, because } => {
+                if because != Because::Named {
+                    console.say(&format!("target {asked} is {name}, {because}"));
+                }
+                Ok(name)
+            }
+            choice @ Choice::Ask { .. } => ask(choice),
+        }
+    }
+}
+
+/// Folder of agents for other processors: `$XDG_CACHE_HOME/masktas/agents`, or `~/.cache/masktas/agents`.
+fn agents() -> Option<PathBuf> {
+    let from = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("masktas").join("agents"))
+}
+
+/// Lets a person choose, where there is one.
+fn ask(choice: Choice) -> Result<String, Failure> {
+    let Choice::Ask { asked, choices } = &choice else { return Ok(choice.settled()?) };
+    if !(std::io::stdin().is_terminal() && std::io::stderr().is_terminal()) {
+        return Ok(choice.settled()?);
+    }
+    let mut stderr = std::io::stderr().lock();
+    let list = choices.iter().enumerate().map(|(at, name)| format!("  {}  {name}\n", at + 1));
+    let text = format!("which {asked} is it?\n{}number: ", list.collect::<String>());
+    let mut line = String::new();
+    let told = stderr.write_all(text.as_bytes()).and_then(|()| stderr.flush());
+    let read = told.and_then(|()| std::io::stdin().read_line(&mut line));
+    let number = read.ok().and_then(|_| line.trim().parse::<usize>().ok());
+    match number.and_then(|number| choices.get(number.checked_sub(1)?)) {
+        Some(name) => Ok(name.clone()),
+        None => Ok(choice.settled()?),
+    }
+}
+
+/// The way to a device for a command that measures at once, and what the device says of itself.
+pub fn reach(
+    connection: Option<&Connection>,
+    engines: &EngineArgs,
+) -> Result<(Box<dyn Transport>, Fingerprint), Failure> {
+    let mut transport: Box<dyn Transport> = match connection {
+        Some(Connection { address, options }) => Box::new(Remote::connect(address, options)?),
+        None => Box::new(Local::new(&engines.options())),
+    };
+    let machine = transport.fingerprint(1)?;
+    Ok((transport, machine))
+}
+
+/// Refuses a device that is not this machine and not connected.
+pub fn measurable(name: &str, connection: Option<&Connection>) -> Result<(), Failure> {
+    if name == HOST || connection.is_some() {
+        return Ok(());
+    }
+    Err(Failure::usage(format!(
+        "{name} is not connected; add --connect ssh://USER@BOARD, or another address of `masktas profile --help`"
+    )))
+}
