@@ -27,7 +27,11 @@ test: export MASKTAS_REQUIRE_ENGINES ?= 1
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 
-.PHONY: help setup ort checker demo test check bench bench-training bench-score cifar10 cifar10-search install check-gpu test-gpu
+# Where masktas looks for agents to put on other devices.
+AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
+PROCESSOR ?= $(shell uname -m)
+
+.PHONY: agent test-agent help setup ort checker demo test check bench bench-training bench-score cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -89,6 +93,15 @@ cifar10-search: cifar10 ## Search CIFAR-10 and fine-tune the find beside a unifo
 
 install: setup ## Install the program; GPU=1 adds training on a GPU (its build takes long).
 	$(CARGO) install --locked --path . $(if $(filter 1 yes true,$(GPU)),--features gpu)
+
+agent: setup ## Build the agent for a board's processor, against glibc 2.27, with ONNX Runtime beside it; PROCESSOR=aarch64.
+	@scripts/agent.sh "$(PROCESSOR)" "$(AGENTS)"
+
+test-agent: setup ## Build the agents for both processors, check what they need, and run the one for aarch64 under an emulator.
+	@scripts/emulator.sh
+	@scripts/agent.sh x86_64 "$(AGENTS)"
+	@scripts/agent.sh aarch64 "$(AGENTS)"
+	MASKTAS_AGENTS="$(AGENTS)" $(CARGO) test --release -p masktas-devices --test cross -- --nocapture
 
 check-gpu: setup ## Type-check the features that train through Vulkan, and the tests that compare with the CPU.
 	$(CARGO) check --release -p masktas-search --features gpu --lib --test gpu

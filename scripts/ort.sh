@@ -1,16 +1,18 @@
 #!/usr/bin/env bash
-# Puts ONNX Runtime's shared library into FOLDER, out of the pinned Python wheel; says nothing where it is there.
+# Puts ONNX Runtime's shared library into FOLDER, out of the pinned Python wheel; says nothing where it is there. For another
+# PROCESSOR than this machine's, name it.
 set -euo pipefail
-folder=${1:?usage: ort.sh FOLDER}
+folder=${1:?usage: ort.sh FOLDER [PROCESSOR]}
+processor=${2:-$(uname -m)}
 here=$(cd "$(dirname "$0")" && pwd)
 version=$(sed -n 's/^onnxruntime==\([0-9.]*\).*/\1/p' "$here/onnxruntime.txt")
 library=libonnxruntime.so.$version
 
-case "$(uname -s) $(uname -m)" in
+case "$(uname -s) $processor" in
     'Linux x86_64') arch=x86_64 sum=fc44112fbe06d7d689c57e11d3862031f64711007e4ee020f8eed5185fd2c1d3 ;;
     'Linux aarch64') arch=aarch64 sum=8aa3b76b28c778a2b1dd660d34161adb1d508c9ccd04ff9dc80e26eca5df8467 ;;
     *)
-        echo "ort: no pinned ONNX Runtime for $(uname -sm). Install version 1.17 or newer and set MASKTAS_ORT_LIB to its library." >&2
+        echo "ort: no pinned ONNX Runtime for $(uname -s) $processor. Install version 1.17 or newer and set MASKTAS_ORT_LIB to its library." >&2
         exit 1
         ;;
 esac

@@ -183,7 +183,7 @@ mod tests {
     #[test]
     fn what_was_given_ends_with_2() {
         let (text, path) = (String::new, std::path::PathBuf::new);
-        let device = masktas_devices::device("pi5").expect_err("only the host is there");
+        let device = masktas_devices::device("pi55").expect_err("there is no such device");
         let given = [
             E::UnknownName { what: "space", name: "x".into(), hint: "y".into() },
             E::Config { place: text(), problem: text(), next: text() },

@@ -11,12 +11,19 @@ fn cache() -> PathBuf {
     Path::new(env!("CARGO_TARGET_TMPDIR")).join("cache")
 }
 
+/// A folder for devices and profiles in the place of the person's own.
+fn home() -> PathBuf {
+    Path::new(env!("CARGO_TARGET_TMPDIR")).join("home")
+}
+
 #[test]
 fn golden_cases() {
     trycmd::TestCases::new()
         .env("NO_COLOR", "1")
         .env("MASKTAS_CACHE", cache().to_string_lossy())
         .env("MASKTAS_ORT_LIB", "/nowhere/libonnxruntime.so")
+        .env("XDG_DATA_HOME", home().to_string_lossy())
+        .env("XDG_CONFIG_HOME", home().to_string_lossy())
         .case("tests/cli/*.trycmd");
 }
 
@@ -26,6 +33,8 @@ fn masktas(folder: &Path, words: &[&str]) -> Output {
         .current_dir(folder)
         .env("MASKTAS_CACHE", cache())
         .env("NO_COLOR", "1")
+        .env("XDG_DATA_HOME", home())
+        .env("XDG_CONFIG_HOME", home())
         .output()
         .expect("the program starts")
 }

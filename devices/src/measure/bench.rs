@@ -3,13 +3,15 @@
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+use super::energy::{Energy, Meter};
 use super::place::{Place, Ready, place};
 use super::rounds::{Outcome, Round, RunTime, World, paired_rounds, ratio, run_median};
 use super::warm::file_hash;
 use super::{BenchJob, Calibration, Facts, Golden, Measurement, Steadiness};
 use crate::engine::{EngineOptions, engine};
 use crate::error::{Error, Result};
-use crate::fingerprint::Fingerprint;
+use crate::fingerprint::power::Rails;
+use crate::fingerprint::{Fingerprint, State};
 use crate::protocol::{Clock, Protocol};
 use crate::stats;
 
@@ -51,6 +53,8 @@ pub struct Bench {
     place: Box<dyn Place>,
     reference: Box<dyn Ready>,
     calibration: Calibration,
+    /// Where the device has sensors.
+    meter: Option<Meter>,
 }
 
 impl Bench {
@@ -77,6 +81,7 @@ impl Bench {
                 right: hash,
             });
         }
+        let meter = Meter::new(Rails::find());
         let mut place = place(job, options)?;
         let mut reference =
             place.ready(&Subject { id: "reference network", bytes: reference, golden: None })?;
@@ -84,7 +89,7 @@ impl Bench {
             Some(earlier) => earlier.clone(),
             None => calibrate(reference.as_mut(), &job.protocol, hash)?,
         };
-        Ok(Self { job: job.clone(), place, reference, calibration })
+        Ok(Self { job: job.clone(), place, reference, calibration, meter })
     }
 
     fn summarise(&self, facts: &Facts, rounds: Vec<Round>, fingerprint: &Fingerprint) -> Result<Measurement> {
@@ -139,8 +144,15 @@ impl Bench {
             threads: protocol.threads,
             fingerprint: fingerprint.clone(),
             after: fingerprint.state.clone(),
+            energy: None,
             rounds,
         })
+    }
+
+    /// Energy of a model that was timed. One that died has none.
+    fn energy(&self, model: &mut dyn Ready) -> Option<Energy> {
+        let count = self.job.protocol.runs;
+        self.meter.as_ref()?.of(&mut || model.runs(count).map(|runs| runs.len())).unwrap_or(None)
     }
 }
 
@@ -181,16 +193,21 @@ impl Measure for Bench {
         let Some(outcomes) = paired_rounds(world.ready.len(), &protocol, budget_s, &mut world)? else {
             return Ok(None);
         };
-        let after = Fingerprint::read(protocol.threads).state;
-        let mut measured = ready.iter().zip(outcomes);
+        let after = State::read();
+        let mut energies = Vec::with_capacity(ready.len());
+        for model in &mut ready {
+            energies.push(self.energy(model.as_mut()));
+        }
+        let mut measured = ready.iter().zip(energies).zip(outcomes);
         let mut results = Vec::with_capacity(failed.len());
         for (failure, subject) in failed.into_iter().zip(subjects) {
             results.push(match failure {
                 Some(error) => Err(error),
                 None => match measured.next() {
                     Some((_, Outcome::Failed(error))) => Err(error),
-                    Some((model, Outcome::Measured(rounds))) => {
+                    Some(((model, energy), Outcome::Measured(rounds))) => {
                         self.summarise(model.facts(), rounds, &fingerprint).map(|mut m| {
+                            m.energy = energy;
                             m.after = after.clone();
                             note_machine(&mut m);
                             m
@@ -213,8 +230,9 @@ fn note_machine(m: &mut Measurement) {
             m.verdict = Steadiness::Noisy;
         }
     }
-    if m.fingerprint.state.throttled != m.after.throttled {
-        m.notes.push("the throttle counters moved while it was measured".into());
+    let throttling = m.after.throttling_since(&m.fingerprint.state);
+    if !throttling.is_empty() {
+        m.notes.extend(throttling);
         m.verdict = Steadiness::Throttled;
     }
 }

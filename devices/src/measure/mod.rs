@@ -5,6 +5,7 @@
 
 mod bench;
 mod clock;
+mod energy;
 mod place;
 mod rounds;
 mod warm;
@@ -17,6 +18,7 @@ use crate::fingerprint::{Fingerprint, State};
 use crate::protocol::Protocol;
 
 pub use bench::{Bench, Measure, Subject};
+pub use energy::Energy;
 pub(crate) use place::warm;
 pub use rounds::{Round, RunTime};
 pub use warm::{Facts, Terms, Warm};
@@ -163,6 +165,9 @@ pub struct Measurement {
     pub fingerprint: Fingerprint,
     /// Its changing values after the batch.
     pub after: State,
+    /// What a run takes from the battery, where the device has sensors.
+    #[serde(default)]
+    pub energy: Option<Energy>,
     /// Raw samples.
     pub rounds: Vec<Round>,
 }
@@ -274,6 +279,7 @@ pub(crate) mod tests {
             threads: 1,
             fingerprint: Fingerprint::default(),
             after: State::default(),
+            energy: None,
             rounds: Vec::new(),
         }
     }
