@@ -98,6 +98,7 @@ fn of_search(error: &masktas_search::Error) -> Exit {
         | E::NotSupported { .. }
         | E::Infeasible { .. }
         | E::Together { .. }
+        | E::NotProfiled { .. }
         | E::OtherProfile { .. }
         | E::NoRun { .. }
         | E::Taken { .. }

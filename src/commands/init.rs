@@ -70,7 +70,7 @@ mod tests {
             Recipe::load(None, Some(&path), &[]).expect("it is a recipe")
         };
         assert_eq!(load(&format!("{HEAD}{text}")), default);
-        let optional = ["# path", "# latency =", "# params", "# flops"];
+        let optional = ["# path", "# latency =", "# params", "# flops", "# provider"];
         let bare: Vec<String> = text
             .lines()
             .filter(|line| !optional.iter().any(|start| line.starts_with(start)))

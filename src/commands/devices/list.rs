@@ -6,7 +6,7 @@ use masktas_runtime::session::Adapters;
 use masktas_search::recipe::HOST;
 use serde_json::{Value, json};
 
-use super::test::engines_table;
+use super::test::{engines_json, engines_table};
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
 use crate::style::Paint;
@@ -63,7 +63,7 @@ pub fn run(engines: &EngineArgs, console: &mut Console) -> Outcome {
     let json = json!({
         "devices": value(serde_json::to_value(catalogue.devices())),
         "profiled": profiled,
-        "engines": value(serde_json::to_value(&states)),
+        "engines": engines_json(&states),
         "adapters": value(serde_json::to_value(&adapters)),
         "host": value(serde_json::to_value(&machine)),
     });

@@ -51,11 +51,17 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let json = json!({
         "device": name,
         "machine": serde_json::to_value(&machine).unwrap_or(Value::Null),
-        "engines": serde_json::to_value(&states).unwrap_or(Value::Null),
+        "engines": engines_json(&states),
         "remarks": serde_json::to_value(&remarks).unwrap_or(Value::Null),
     });
     let exit = if usable { Exit::Ok } else { Exit::Check };
     Ok(Answer { exit, ..Answer::new(text, json) })
+}
+
+/// The same for programs.
+pub fn engines_json(states: &[EngineState]) -> Value {
+    let row = |state: &EngineState| json!({ "engine": state.name, "version": state.version, "missing": state.missing });
+    states.iter().map(row).collect()
 }
 
 /// Engines and whether they can be used.
