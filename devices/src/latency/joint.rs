@@ -1,0 +1,353 @@
+//! Fits in logarithms: the map of one source device, and a ridge on several sources and the graph's own terms.
+
+use serde::{Deserialize, Serialize};
+
+use super::cholesky::{Cholesky, dot};
+use super::terms::{Role, Rows, log};
+
+/// `ln ms = intercept + slope ln source`: how one other device's latency maps to this one's.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Map {
+    /// Index of the source's term.
+    pub(super) column: usize,
+    intercept: f64,
+    slope: f64,
+}
+
+impl Map {
+    /// The source whose map predicts each measurement best from the others: least mean absolute left-out error in logarithms.
+    pub(super) fn fit(rows: &Rows<'_>) -> Option<Self> {
+        let y: Vec<f64> = rows.ms.iter().map(|ms| ms.ln()).collect();
+        let sources = (0..)
+            .zip(rows.roles.iter().zip(rows.scale))
+            .filter(|(_, (role, scale))| **role == Role::Source && **scale > 0.0)
+            .map(|(column, _)| column);
+        let maps = sources.filter_map(|column| {
+            let x: Vec<f64> =
+                rows.column(column).into_iter().map(|ms| ms.max(f64::MIN_POSITIVE).ln()).collect();
+            let (error, intercept, slope) = line(&x, &y)?;
+            Some((error, Self { column, intercept, slope }))
+        });
+        maps.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, map)| map)
+    }
+
+    pub(super) fn ln(&self, terms: &[f64]) -> f64 {
+        let source = terms.get(self.column).copied().unwrap_or(0.0).max(f64::MIN_POSITIVE);
+        self.intercept + self.slope * source.ln()
+    }
+}
+
+/// Least-squares line: its mean absolute leave-one-out error, intercept and slope. `None` for fewer than three points or
+/// when `x` does not vary.
+fn line(x: &[f64], y: &[f64]) -> Option<(f64, f64, f64)> {
+    let n = x.len() as f64;
+    if x.len() < 3 {
+        return None;
+    }
+    let (mx, my) = (x.iter().sum::<f64>() / n, y.iter().sum::<f64>() / n);
+    let sxx: f64 = x.iter().map(|x| (x - mx).powi(2)).sum();
+    if sxx <= 1e-12 {
+        return None;
+    }
+    let slope = x.iter().zip(y).map(|(x, y)| (x - mx) * (y - my)).sum::<f64>() / sxx;
+    let left_out = |(x, y): (&f64, &f64)| {
+        let leverage = (1.0 / n + (x - mx).powi(2) / sxx).min(1.0 - 1e-9);
+        ((y - my - slope * (x - mx)) / (1.0 - leverage)).abs()
+    };
+    Some((x.iter().zip(y).map(left_out).sum::<f64>() / n, my - slope * mx, slope))
+}
+
+/// How strongly work and counts may speak beside sources, whose block has strength 1; blocks are scaled to unit mean square.
+const WORK: [f64; 5] = [0.0, 0.003, 0.03, 0.3, 1.0];
+const COUNTS: [f64; 4] = [0.0, 0.003, 0.03, 0.3];
+/// Noise over the variance that all terms together may explain.
+const NOISE: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 1e-3, 2e-4];
+
+/// `ln ms` as a ridge regression on the logarithms of three blocks of terms: sources, work and counts.
+///
+/// It is the posterior mean of a Gaussian process whose covariance is a sum of one linear kernel a block. Strengths of
+/// blocks and noise are those with the least mean squared leave-one-out error, which has a closed form (Rasmussen and Williams,
+/// "Gaussian Processes for Machine Learning", 2006, 5.4.2; the constant has a flat prior).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Joint {
+    intercept: f64,
+    /// One per term, of its logarithm less `centre`.
+    coefficients: Vec<f64>,
+    centre: Vec<f64>,
+}
+
+/// Standard deviations of a [`Joint`] for new graphs, up to one factor.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Spread {
+    noise: f64,
+    /// Prior variance per squared logarithm of each term.
+    prior: Vec<f64>,
+    /// Rows of `L^-1 Z A`, where `L L'` is the covariance of the measurements.
+    seen: Vec<Vec<f64>>,
+    /// `(Z A)' S^-1 1` and `1' S^-1 1`: what the unknown constant adds.
+    constant: Vec<f64>,
+    weight: f64,
+    centre: Vec<f64>,
+}
+
+/// A fit, what it says about its own measurements, and its spread.
+pub(super) struct Fit {
+    pub(super) joint: Joint,
+    /// Standard deviation of each measurement's leave-one-out prediction, in the units of [`Spread::at`].
+    pub(super) left_out_spread: Vec<f64>,
+    pub(super) spread: Spread,
+}
+
+/// One trial of strengths and noise.
+struct Trial {
+    error: f64,
+    strengths: [f64; 3],
+    noise: f64,
+}
+
+/// Standardised logarithms of one fit.
+struct Design {
+    centre: Vec<f64>,
+    /// One over the scale of each term.
+    scale: Vec<f64>,
+    /// One row a measurement.
+    z: Vec<Vec<f64>>,
+    /// Products of rows within each block.
+    grams: [Vec<f64>; 3],
+}
+
+fn block(role: Role) -> usize {
+    match role {
+        Role::Source => 0,
+        Role::Work => 1,
+        Role::Count => 2,
+    }
+}
+
+impl Design {
+    fn new(rows: &Rows<'_>) -> Self {
+        let n = rows.len() as f64;
+        let logs: Vec<Vec<f64>> =
+            rows.terms.iter().map(|terms| logs(terms, rows.roles, rows.scale)).collect();
+        let columns = rows.roles.len();
+        let of = |column: usize| logs.iter().map(move |row| row.get(column).copied().unwrap_or(0.0));
+        let centre: Vec<f64> = (0..columns).map(|column| of(column).sum::<f64>() / n).collect();
+        let mut scale: Vec<f64> = (0..columns)
+            .zip(&centre)
+            .map(|(column, mean)| {
+                let variance = of(column).map(|x| (x - mean).powi(2)).sum::<f64>() / n;
+                if variance > 1e-16 { 1.0 / variance.sqrt() } else { 0.0 }
+            })
+            .collect();
+        // Standardised terms have mean square 1, so a block's mean square is the number of its terms that vary.
+        let mut sizes = [0.0f64; 3];
+        for (role, scale) in rows.roles.iter().zip(&scale) {
+            if let Some(size) = sizes.get_mut(block(*role)) {
+                *size += f64::from(u8::from(*scale > 0.0));
+            }
+        }
+        for (role, scale) in rows.roles.iter().zip(&mut scale) {
+            *scale /= sizes.get(block(*role)).copied().unwrap_or(1.0).max(1.0).sqrt();
+        }
+        let z: Vec<Vec<f64>> = logs
+            .iter()
+            .map(|row| {
+                row.iter().zip(&centre).zip(&scale).map(|((x, mean), scale)| (x - mean) * scale).collect()
+            })
+            .collect();
+        let gram = |own: usize| {
+            let part: Vec<Vec<f64>> = z
+                .iter()
+                .map(|row| {
+                    let inside = row.iter().zip(rows.roles).filter(|(_, role)| block(**role) == own);
+                    inside.map(|(value, _)| *value).collect()
+                })
+                .collect();
+            part.iter().flat_map(|a| part.iter().map(|b| dot(a, b))).collect()
+        };
+        let grams = [gram(0), gram(1), gram(2)];
+        Self { centre, scale, z, grams }
+    }
+
+    /// Covariance of the measurements, row by row.
+    fn covariance(&self, strengths: [f64; 3], noise: f64) -> Vec<f64> {
+        let n = self.z.len();
+        let [a, b, c] = &self.grams;
+        let [sa, sb, sc] = strengths;
+        let sum = a.iter().zip(b).zip(c).map(|((a, b), c)| sa * a + sb * b + sc * c);
+        (0..).zip(sum).map(|(at, sum)| if at % (n + 1) == 0 { sum + noise } else { sum }).collect()
+    }
+}
+
+/// The covariance of the measurements, solved: weights of the measurements, the constant, and `1 / Q_ii` where `Q` is the inverse
+/// covariance with the constant projected out.
+struct Solved {
+    factor: Cholesky,
+    ones: Vec<f64>,
+    total: f64,
+    constant: f64,
+    weights: Vec<f64>,
+    variance: Vec<f64>,
+}
+
+fn solved(covariance: Vec<f64>, y: &[f64]) -> Option<Solved> {
+    let factor = Cholesky::new(covariance, y.len())?;
+    let solve = |b: &[f64]| {
+        let mut b = b.to_vec();
+        factor.forward(&mut b);
+        factor.backward(&mut b);
+        b
+    };
+    let ones = solve(&vec![1.0; y.len()]);
+    let total: f64 = ones.iter().sum();
+    let by_y = solve(y);
+    let constant = dot(&ones, y) / total;
+    let weights: Vec<f64> = by_y.iter().zip(&ones).map(|(a, one)| a - one * constant).collect();
+    let variance = factor
+        .inverse_diagonal()
+        .iter()
+        .zip(&ones)
+        .map(|(diagonal, one)| 1.0 / (diagonal - one * one / total).max(1e-300))
+        .collect();
+    Some(Solved { factor, ones, total, constant, weights, variance })
+}
+
+fn logs(terms: &[f64], roles: &[Role], scale: &[f64]) -> Vec<f64> {
+    terms.iter().zip(roles).zip(scale).map(|((value, role), scale)| log(*value, *role, *scale)).collect()
+}
+
+impl Joint {
+    /// Fits `rows`; `None` for fewer than three or when no term varies.
+    pub(super) fn fit(rows: &Rows<'_>) -> Option<Fit> {
+        if rows.len() < 3 {
+            return None;
+        }
+        let y: Vec<f64> = rows.ms.iter().map(|ms| ms.ln()).collect();
+        let design = Design::new(rows);
+        let has = |own: usize| {
+            rows.roles.iter().zip(&design.scale).any(|(role, scale)| block(*role) == own && *scale > 0.0)
+        };
+        let best = trials(has(0), has(1), has(2))
+            .into_iter()
+            .filter_map(|(strengths, noise)| {
+                let solved = solved(design.covariance(strengths, noise), &y)?;
+                let error =
+                    solved.weights.iter().zip(&solved.variance).map(|(w, v)| (w * v).powi(2)).sum::<f64>();
+                error.is_finite().then_some(Trial { error, strengths, noise })
+            })
+            .min_by(|a, b| a.error.total_cmp(&b.error))?;
+        let solved = solved(design.covariance(best.strengths, best.noise), &y)?;
+        Some(finish(&design, rows.roles, &best, &solved))
+    }
+
+    pub(super) fn ln(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
+        let parts = terms.iter().zip(roles).zip(scale).zip(self.coefficients.iter().zip(&self.centre));
+        let sum: f64 = parts
+            .filter(|(_, (coefficient, _))| **coefficient != 0.0)
+            .map(|(((value, role), scale), (coefficient, centre))| {
+                coefficient * (log(*value, *role, *scale) - centre)
+            })
+            .sum();
+        self.intercept + sum
+    }
+
+    /// Whether a term has any say.
+    pub(super) fn uses(&self, column: usize) -> bool {
+        self.coefficients.get(column).is_some_and(|coefficient| *coefficient != 0.0)
+    }
+}
+
+/// Strengths and noises to try. A block that does not vary gets no strength; without sources work takes their place.
+fn trials(sources: bool, work: bool, counts: bool) -> Vec<([f64; 3], f64)> {
+    let source = if sources { 1.0 } else { 0.0 };
+    let works: &[f64] = match (sources, work) {
+        (true, true) => &WORK,
+        (false, true) => &[1.0],
+        (_, false) => &[0.0],
+    };
+    let counts: &[f64] = match (counts, sources || work) {
+        (true, true) => &COUNTS,
+        (true, false) => &[1.0],
+        (false, _) => &[0.0],
+    };
+    let pairs = works.iter().flat_map(|work| counts.iter().map(move |count| [source, *work, *count]));
+    pairs
+        .filter(|strengths| strengths.iter().any(|s| *s > 0.0))
+        .flat_map(|strengths| {
+            NOISE.iter().map(move |noise| (strengths, noise * strengths.iter().sum::<f64>()))
+        })
+        .collect()
+}
+
+fn finish(design: &Design, roles: &[Role], best: &Trial, solved: &Solved) -> Fit {
+    // Prior variance of each term's coefficient, in standardised and in plain logarithms.
+    let prior: Vec<f64> = roles
+        .iter()
+        .zip(&design.scale)
+        .map(|(role, scale)| best.strengths.get(block(*role)).copied().unwrap_or(0.0) * scale * scale)
+        .collect();
+    // Row i: covariance of measurement i with a unit of each plain logarithm.
+    let plain: Vec<Vec<f64>> = design
+        .z
+        .iter()
+        .map(|row| {
+            let parts = row.iter().zip(&design.scale).zip(&prior);
+            parts.map(|((z, scale), prior)| if *scale > 0.0 { z / scale * prior } else { 0.0 }).collect()
+        })
+        .collect();
+    let columns = roles.len();
+    let combine = |weights: &[f64]| -> Vec<f64> {
+        let mut sum = vec![0.0; columns];
+        for (weight, row) in weights.iter().zip(&plain) {
+            for (slot, value) in sum.iter_mut().zip(row) {
+                *slot += weight * value;
+            }
+        }
+        sum
+    };
+    let mut seen: Vec<Vec<f64>> = vec![vec![0.0; columns]; plain.len()];
+    let mut column = vec![0.0; plain.len()];
+    for j in 0..columns {
+        for (slot, row) in column.iter_mut().zip(&plain) {
+            *slot = row.get(j).copied().unwrap_or(0.0);
+        }
+        solved.factor.forward(&mut column);
+        for (row, value) in seen.iter_mut().zip(&column) {
+            if let Some(slot) = row.get_mut(j) {
+                *slot = *value;
+            }
+        }
+    }
+    Fit {
+        joint: Joint {
+            intercept: solved.constant,
+            coefficients: combine(&solved.weights),
+            centre: design.centre.clone(),
+        },
+        left_out_spread: solved.variance.iter().map(|v| v.sqrt()).collect(),
+        spread: Spread {
+            noise: best.noise,
+            prior,
+            seen,
+            constant: combine(&solved.ones),
+            weight: solved.total,
+            centre: design.centre.clone(),
+        },
+    }
+}
+
+impl Spread {
+    /// Standard deviation of the prediction of a new graph.
+    pub(super) fn at(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
+        let x: Vec<f64> =
+            logs(terms, roles, scale).iter().zip(&self.centre).map(|(x, centre)| x - centre).collect();
+        let prior: f64 = x.iter().zip(&self.prior).map(|(x, prior)| x * x * prior).sum();
+        let seen: f64 = self.seen.iter().map(|row| dot(row, &x).powi(2)).sum();
+        let constant = (1.0 - dot(&self.constant, &x)).powi(2) / self.weight;
+        ((prior - seen).max(0.0) + constant + self.noise).sqrt()
+    }
+}
+
+#[cfg(test)]
+#[path = "joint_tests.rs"]
+mod tests;
