@@ -3,9 +3,8 @@
 use masktas_runtime::Features;
 use serde::{Deserialize, Serialize};
 
-use super::evaluate::{Evaluated, MANY, Predictor, Regime, evaluate, folds, places};
+use super::evaluate::{Blend, Evaluated, MANY, Regime, Together, evaluate, folds, places, together};
 use super::interval::{CONFIDENCE, at_rank, jackknife, upper_rank};
-use super::joint::Spread;
 use super::terms::{Layout, Role, Rows, SOURCE, canonical, check, outside, range, scales};
 use super::{HeldOut, LatencyModel, MIN_SAMPLES, Prediction, Sample, from_json, to_json};
 use crate::error::{Error, Result};
@@ -16,9 +15,6 @@ pub(super) const NAME: &str = "adaptive";
 
 /// Fewest measurements of a fit that has source devices to lean on.
 pub const MIN_SAMPLES_WITH_SOURCES: usize = 5;
-
-/// A more elaborate regime must lower the left-out error by this share to be chosen.
-const EARNED: f64 = 0.02;
 
 /// Latency by the [`Regime`] that predicts left-out measurements best.
 ///
@@ -45,25 +41,32 @@ struct Fitted {
     layout: Layout,
     scale: Vec<f64>,
     key: Key,
-    regime: Regime,
-    /// Left-out error of every regime that was tried.
-    tried: Vec<(Regime, f64)>,
-    predictor: Predictor,
+    tried: Vec<Tried>,
+    blend: Blend,
     interval: Interval,
     range: Vec<(f64, f64)>,
     held_out: HeldOut,
+}
+
+/// A regime that was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Tried {
+    /// Which.
+    pub regime: Regime,
+    /// Mean absolute logarithm of measured over left-out predicted milliseconds: 0.05 is about 5 %. Each is capped at 0.5.
+    pub error: f64,
+    /// Its weight in the prediction.
+    pub weight: f64,
 }
 
 /// What the ends of an interval are made of; all in natural logarithms of milliseconds.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Interval {
-    /// Fold and size of each left-out residual (over its spread, where there is one), and the fits that left folds out.
-    Folds { folds: Vec<Predictor>, residuals: Vec<(usize, f64)>, spread: Option<Spread> },
+    /// Fold and size of each left-out residual, and the fits that left folds out.
+    Folds { folds: Vec<Blend>, residuals: Vec<(usize, f64)> },
     /// Both ends, relative to the prediction.
-    Quantiles { low: f64, high: f64 },
-    /// Half the width (over the spread, where there is one).
-    Radius { radius: f64, spread: Option<Spread> },
+    Ends { low: f64, high: f64 },
 }
 
 /// Another device's model.
@@ -126,20 +129,21 @@ impl Adaptive {
         self
     }
 
-    /// The regime that was chosen.
+    /// The regime that weighs most.
     ///
     /// # Errors
     /// [`Error::NotFitted`].
     pub fn regime(&self) -> Result<Regime> {
-        Ok(self.fitted()?.regime)
+        let tried = self.tried()?.iter();
+        let most = tried.reduce(|most, own| if own.weight > most.weight { own } else { most });
+        most.map(|most| most.regime).ok_or_else(|| Error::NotFitted { name: NAME.into() })
     }
 
-    /// Every regime that was tried, with the mean absolute logarithm of measured over left-out predicted milliseconds (0.05 is about
-    /// 5 %; each capped at 0.5).
+    /// Every regime that was tried, the simplest first.
     ///
     /// # Errors
     /// [`Error::NotFitted`].
-    pub fn tried(&self) -> Result<&[(Regime, f64)]> {
+    pub fn tried(&self) -> Result<&[Tried]> {
         Ok(&self.fitted()?.tried)
     }
 
@@ -152,7 +156,7 @@ impl Adaptive {
     fn widened(&self, features: &Features) -> Result<Features> {
         let mut wide = features.clone();
         for (source, index) in self.sources.iter().zip(features.names.len()..) {
-            let idle = self.fitted.as_ref().filter(|fitted| !fitted.predictor.uses(index));
+            let idle = self.fitted.as_ref().filter(|fitted| !fitted.blend.uses(index));
             let ms = match idle.and_then(|fitted| fitted.range.get(index)) {
                 Some((low, _)) => *low,
                 None => source.model.predict(features)?.ms,
@@ -191,25 +195,21 @@ impl LatencyModel for Adaptive {
             Some(only) => *regime == only,
             None => regime.fits(rows.len(), sources),
         });
-        let (mut best, mut tried): (Option<Evaluated>, Vec<(Regime, f64)>) = (None, Vec::new());
-        for found in regimes.filter_map(|regime| evaluate(regime, &rows, &places, folds)) {
-            tried.push((found.regime, found.error()));
-            if best.as_ref().is_none_or(|best| found.error() < best.error() * (1.0 - EARNED)) {
-                best = Some(found);
-            }
-        }
-        let best = best.ok_or(Error::InvalidFeatures {
+        let found: Vec<Evaluated> =
+            regimes.filter_map(|regime| evaluate(regime, &rows, &places, folds)).collect();
+        let all = together(&found, &rows, &places, folds).ok_or(Error::InvalidFeatures {
             reason: "no term varies between the measured models, so nothing can be learnt from them".into(),
         })?;
-        let held_out = held_out(&best, &rows)
+        let held_out = held_out(&all.residuals, &rows.ms)
             .ok_or(Error::TooFewSamples { got: rows.len(), need: MIN_SAMPLES_WITH_SOURCES })?;
-        let interval = interval(&best, &rows, &places, folds);
+        let tried = found.iter().zip(&all.weights);
         self.fitted = Some(Fitted {
             key: key.clone(),
-            regime: best.regime,
-            tried,
-            predictor: best.predictor,
-            interval,
+            tried: tried
+                .map(|(own, weight)| Tried { regime: own.regime, error: own.error(), weight: *weight })
+                .collect(),
+            interval: interval(&all, &found, &rows, &places, folds),
+            blend: all.blend,
             range: range(&data, roles.len()),
             held_out,
             layout,
@@ -230,19 +230,13 @@ impl LatencyModel for Adaptive {
         fitted.layout.check(features)?;
         let terms = features.values.as_slice();
         let (roles, scale) = (fitted.layout.roles(), fitted.scale.as_slice());
-        let ln = fitted.predictor.ln(terms, &roles, scale);
-        let width = |spread: &Option<Spread>| spread.as_ref().map_or(1.0, |s| s.at(terms, &roles, scale));
+        let ln = fitted.blend.ln(terms, &roles, scale);
         let (low, high) = match &fitted.interval {
-            Interval::Quantiles { low, high } => (Some(ln + low), Some(ln + high)),
-            Interval::Radius { radius, spread } => {
-                let radius = radius * width(spread);
-                (Some(ln - radius), Some(ln + radius))
-            }
-            Interval::Folds { folds, residuals, spread } => {
-                let width = width(spread);
+            Interval::Ends { low, high } => (Some(ln + low), Some(ln + high)),
+            Interval::Folds { folds, residuals } => {
                 let by_fold: Vec<f64> = folds.iter().map(|fold| fold.ln(terms, &roles, scale)).collect();
                 let ends = |sign: f64| {
-                    let end = |(fold, size): &(usize, f64)| Some(by_fold.get(*fold)? + sign * size * width);
+                    let end = |(fold, size): &(usize, f64)| Some(by_fold.get(*fold)? + sign * size);
                     residuals.iter().filter_map(end).collect()
                 };
                 jackknife(ends(-1.0), ends(1.0), CONFIDENCE)
@@ -269,37 +263,31 @@ impl LatencyModel for Adaptive {
         let fitted = self.fitted()?;
         let used = |source: bool| {
             let names = (0..).zip(&fitted.layout.names);
-            names.filter(move |(i, name)| name.starts_with(SOURCE) == source && fitted.predictor.uses(*i))
+            names.filter(move |(i, name)| name.starts_with(SOURCE) == source && fitted.blend.uses(*i))
         };
-        let (sources, own) = (used(true).count(), used(false).count());
-        let from = match (sources, own) {
-            (0, own) => format!("{own} terms"),
-            (sources, 0) => format!("{sources} source devices"),
-            (sources, own) => format!("{sources} source devices and {own} terms"),
+        let count = |n: usize, one: &str| format!("{n} {one}{}", if n == 1 { "" } else { "s" });
+        let own = count(used(false).count(), "term");
+        let from = match used(true).count() {
+            0 => own,
+            sources => format!("{} and {own}", count(sources, "source device")),
         };
-        let how = match fitted.regime {
-            Regime::BestSource => {
-                let best = used(true).map(|(_, name)| name.trim_start_matches(SOURCE)).next();
-                format!("mapped from the best source device, {}", best.unwrap_or("none"))
-            }
-            Regime::Joint => format!("a regression in logarithms on {from}"),
-            Regime::Additive => format!("a non-negative sum of {from}"),
-            Regime::Boosted => format!("a non-negative sum and boosted residuals of {from}"),
-        };
-        let others: Vec<String> = fitted
+        let shares: Vec<String> = fitted
             .tried
             .iter()
-            .filter(|(regime, _)| *regime != fitted.regime)
-            .map(|(regime, error)| format!("{regime} {:.1} %", 100.0 * error))
+            .map(|own| match own.weight {
+                weight if weight > 0.0 => {
+                    format!("{:.0} % {} (alone {:.1} %)", 100.0 * weight, own.regime, 100.0 * own.error)
+                }
+                _ => format!("no {} ({:.1} %)", own.regime, 100.0 * own.error),
+            })
             .collect();
-        let others =
-            if others.is_empty() { String::new() } else { format!(" (left out: {})", others.join(", ")) };
         let error = &fitted.held_out;
         Ok(format!(
-            "{how}, from {} measurements: left-out error {:.1} %, 90 % interval {:.0} % wide{others}",
-            error.n,
+            "left-out error {:.1} %, 90 % interval {:.0} % wide, from {}; {from}: {}",
             100.0 * error.mape,
-            100.0 * error.width
+            100.0 * error.width,
+            count(error.n, "measurement"),
+            shares.join(", ")
         ))
     }
 
@@ -308,27 +296,27 @@ impl LatencyModel for Adaptive {
     }
 }
 
-/// Residuals over their spreads, where there are any.
-fn sizes(best: &Evaluated) -> Vec<f64> {
-    match &best.spread {
-        Some((spreads, _)) => best.residuals.iter().zip(spreads).map(|(r, s)| r / s).collect(),
-        None => best.residuals.clone(),
-    }
-}
-
-fn interval(best: &Evaluated, rows: &Rows<'_>, places: &[usize], folds: usize) -> Interval {
-    let spread = best.spread.as_ref().map(|(_, spread)| spread.clone());
+fn interval(
+    all: &Together,
+    found: &[Evaluated],
+    rows: &Rows<'_>,
+    places: &[usize],
+    folds: usize,
+) -> Interval {
     if rows.len() >= MANY {
-        let (low, high) = tails(&sorted(&best.residuals));
-        return Interval::Quantiles { low: low.min(0.0), high: high.max(0.0) };
+        let (low, high) = tails(&sorted(&all.residuals));
+        return Interval::Ends { low: low.min(0.0), high: high.max(0.0) };
     }
-    let sizes: Vec<f64> = sizes(best).iter().map(|size| size.abs()).collect();
     if upper_rank(rows.len(), CONFIDENCE) as usize <= rows.len() {
-        let residuals = places.iter().copied().zip(sizes).collect();
-        return Interval::Folds { folds: best.folds.clone(), residuals, spread };
+        let sizes = all.residuals.iter().map(|residual| residual.abs());
+        return Interval::Folds {
+            folds: all.folds.clone(),
+            residuals: places.iter().copied().zip(sizes).collect(),
+        };
     }
-    let shape = pooled(best, rows, places, folds);
-    Interval::Radius { radius: shape * root_mean_square(&sizes), spread }
+    let regimes: Vec<Regime> = found.iter().map(|own| own.regime).collect();
+    let radius = pooled(&all.residuals, &regimes, rows, places, folds) * root_mean_square(&all.residuals);
+    Interval::Ends { low: -radius, high: radius }
 }
 
 /// Quantiles that leave 5 % on each side.
@@ -346,15 +334,15 @@ fn root_mean_square(values: &[f64]) -> f64 {
 
 /// The 90 % quantile of residuals over the root mean square of the others of their device, pooled over the target and all sources, each
 /// of which takes the target's place in turn.
-fn pooled(best: &Evaluated, rows: &Rows<'_>, places: &[usize], folds: usize) -> f64 {
-    let studentised = |sizes: &[f64]| -> Vec<f64> {
+fn pooled(own: &[f64], regimes: &[Regime], rows: &Rows<'_>, places: &[usize], folds: usize) -> f64 {
+    let studentised = |residuals: &[f64]| -> Vec<f64> {
         let others = |skip: usize| {
-            let others = (0..).zip(sizes).filter(|(i, _)| *i != skip).map(|(_, size)| *size);
+            let others = (0..).zip(residuals).filter(|(i, _)| *i != skip).map(|(_, r)| *r);
             root_mean_square(&others.collect::<Vec<_>>()).max(1e-12)
         };
-        (0..).zip(sizes).map(|(i, size)| size.abs() / others(i)).collect()
+        (0..).zip(residuals).map(|(i, residual)| residual.abs() / others(i)).collect()
     };
-    let mut all = studentised(&sizes(best));
+    let mut all = studentised(own);
     for (column, _) in (0..).zip(rows.roles).filter(|(_, role)| **role == Role::Source) {
         let mut scale = rows.scale.to_vec();
         if let Some(slot) = scale.get_mut(column) {
@@ -362,8 +350,10 @@ fn pooled(best: &Evaluated, rows: &Rows<'_>, places: &[usize], folds: usize) -> 
         }
         let stand_in =
             Rows { roles: rows.roles, scale: &scale, terms: rows.terms.clone(), ms: rows.column(column) };
-        if let Some(found) = evaluate(best.regime, &stand_in, places, folds) {
-            all.extend(studentised(&sizes(&found)));
+        let found: Vec<Evaluated> =
+            regimes.iter().filter_map(|regime| evaluate(*regime, &stand_in, places, folds)).collect();
+        if let Some(found) = together(&found, &stand_in, places, folds) {
+            all.extend(studentised(&found.residuals));
         }
     }
     let all = sorted(&all);
@@ -371,34 +361,27 @@ fn pooled(best: &Evaluated, rows: &Rows<'_>, places: &[usize], folds: usize) -> 
 }
 
 /// Error of the left-out predictions; the interval of each is made of the others' residuals.
-fn held_out(best: &Evaluated, rows: &Rows<'_>) -> Option<HeldOut> {
-    let many = (rows.len() >= MANY).then(|| tails(&sorted(&best.residuals)));
-    let sizes = sizes(best);
-    let ends = |i: usize, scale: f64| {
+fn held_out(residuals: &[f64], measured: &[f64]) -> Option<HeldOut> {
+    let many = (residuals.len() >= MANY).then(|| tails(&sorted(residuals)));
+    let ends = |i: usize| {
         many.unwrap_or_else(|| {
-            let others = (0..).zip(&sizes).filter(|(j, _)| *j != i).map(|(_, size)| size.abs());
+            let others = (0..).zip(residuals).filter(|(j, _)| *j != i).map(|(_, size)| size.abs());
             let others = sorted(&others.collect::<Vec<_>>());
             // With few measurements the rank lies beyond the sample: the largest stands in.
             let rank = upper_rank(others.len(), CONFIDENCE).min(others.len() as f64);
-            let radius = scale * at_rank(&others, rank).unwrap_or(f64::INFINITY);
+            let radius = at_rank(&others, rank).unwrap_or(f64::INFINITY);
             (-radius, radius)
         })
     };
     let predictions: Vec<Prediction> = (0..)
-        .zip(rows.ms.iter().zip(&best.residuals))
+        .zip(measured.iter().zip(residuals))
         .map(|(i, (ms, residual))| {
-            let spread = best.spread.as_ref().and_then(|(spreads, _)| spreads.get(i).copied());
-            let (low, high) = ends(i, spread.unwrap_or(1.0));
-            let left_out = ms / residual.exp();
-            Prediction {
-                ms: left_out,
-                low: left_out * low.exp(),
-                high: left_out * high.min(700.0).exp(),
-                extrapolated: false,
-            }
+            let ((low, high), left_out) = (ends(i), ms / residual.exp());
+            let (low, high) = (left_out * low.exp(), left_out * high.min(700.0).exp());
+            Prediction { ms: left_out, low, high, extrapolated: false }
         })
         .collect();
-    HeldOut::of(&predictions, &rows.ms)
+    HeldOut::of(&predictions, measured)
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::additive::Additive;
 use super::boost::Boost;
-use super::joint::{Joint, Map, Spread};
+use super::joint::{Joint, Map};
 use super::terms::{Role, Rows};
 use crate::stats::Rng;
 
@@ -33,7 +33,7 @@ impl Regime {
     pub(super) fn fits(self, n: usize, sources: bool) -> bool {
         match self {
             Regime::BestSource => sources && n <= 50,
-            Regime::Joint => n <= 120 && (sources || n >= super::MIN_SAMPLES),
+            Regime::Joint => n < MANY && (sources || n >= super::MIN_SAMPLES),
             Regime::Additive => n >= super::MIN_SAMPLES,
             Regime::Boosted => n >= 200,
         }
@@ -114,8 +114,6 @@ pub(super) struct Evaluated {
     pub(super) folds: Vec<Predictor>,
     /// `ln(measured / left-out prediction)` of each measurement.
     pub(super) residuals: Vec<f64>,
-    /// Standard deviations of left-out predictions, and of new ones, in one unit.
-    pub(super) spread: Option<(Vec<f64>, Spread)>,
 }
 
 /// Largest residual, so that one left-out prediction of 0 ms stays a number that can be stored.
@@ -126,8 +124,114 @@ const CAP: f64 = 0.5;
 impl Evaluated {
     /// Mean absolute left-out error in logarithms (0.05 is about 5 %), capped so that one stalled run does not decide.
     pub(super) fn error(&self) -> f64 {
-        self.residuals.iter().map(|r| r.abs().min(CAP)).sum::<f64>() / self.residuals.len().max(1) as f64
+        self.error_of(&|_| true)
     }
+
+    fn error_of(&self, keep: &dyn Fn(usize) -> bool) -> f64 {
+        let kept = (0..).zip(&self.residuals).filter(|(i, _)| keep(*i));
+        let (sum, n) = kept.fold((0.0, 0.0), |(sum, n), (_, r)| (sum + r.abs().min(CAP), n + 1.0));
+        sum / f64::max(n, 1.0)
+    }
+}
+
+/// How fast the weight of a regime falls with its left-out error: a third more error, a third of the weight.
+const SHARPNESS: i32 = 4;
+/// A regime with less weight than this is not worth asking.
+const FAINT: f64 = 0.05;
+/// From [`MANY`] measurements on a more elaborate regime must lower the left-out error by this share to be chosen.
+const EARNED: f64 = 0.02;
+
+/// What each regime weighs in the prediction, in the order given; weights sum to 1.
+///
+/// Few measurements cannot tell regimes of like error apart, and the mean of like ones is better than either, so weights fall with the
+/// left-out error; many can, and the best is taken alone.
+fn weights(found: &[Evaluated], many: bool, keep: &dyn Fn(usize) -> bool) -> Vec<f64> {
+    let errors: Vec<f64> = found.iter().map(|own| own.error_of(keep).max(1e-9)).collect();
+    if many {
+        let mut best = 0;
+        for (i, error) in errors.iter().enumerate() {
+            if errors.get(best).is_none_or(|least| *error < least * (1.0 - EARNED)) {
+                best = i;
+            }
+        }
+        return (0..errors.len()).map(|i| f64::from(u8::from(i == best))).collect();
+    }
+    let least = errors.iter().copied().fold(f64::INFINITY, f64::min);
+    let mut weights: Vec<f64> = errors.iter().map(|error| (least / error).powi(SHARPNESS)).collect();
+    for floor in [0.0, FAINT] {
+        weights.iter_mut().filter(|weight| **weight < floor).for_each(|weight| *weight = 0.0);
+        let total: f64 = weights.iter().sum();
+        weights.iter_mut().for_each(|weight| *weight /= total);
+    }
+    weights
+}
+
+/// A weighted geometric mean of regimes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(super) struct Blend {
+    pub(super) members: Vec<(f64, Predictor)>,
+}
+
+impl Blend {
+    fn new<'a>(weights: &[f64], predictors: impl Iterator<Item = Option<&'a Predictor>>) -> Self {
+        let members = weights.iter().zip(predictors).filter(|(weight, _)| **weight > 0.0);
+        Self { members: members.filter_map(|(weight, own)| Some((*weight, own?.clone()))).collect() }
+    }
+
+    /// Natural logarithm of the predicted milliseconds.
+    pub(super) fn ln(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
+        self.members.iter().map(|(weight, own)| weight * own.ln(terms, roles, scale)).sum()
+    }
+
+    /// Whether a term has any say.
+    pub(super) fn uses(&self, column: usize) -> bool {
+        self.members.iter().any(|(_, own)| own.uses(column))
+    }
+}
+
+/// All regimes together.
+pub(super) struct Together {
+    pub(super) blend: Blend,
+    /// Weight of each regime that was tried.
+    pub(super) weights: Vec<f64>,
+    /// The blends that left each fold out.
+    pub(super) folds: Vec<Blend>,
+    /// `ln(measured / left-out prediction)` of each measurement.
+    pub(super) residuals: Vec<f64>,
+}
+
+/// Blends regimes. Weights of a left-out prediction are those that follow from the other folds, so that the choice does not flatter
+/// the residuals. `None` when there is no regime.
+pub(super) fn together(
+    found: &[Evaluated],
+    rows: &Rows<'_>,
+    places: &[usize],
+    folds: usize,
+) -> Option<Together> {
+    let first = found.first()?;
+    let many = first.residuals.len() >= MANY;
+    let all = weights(found, many, &|_| true);
+    let blends: Vec<Blend> = (0..folds)
+        .map(|fold| {
+            let own = weights(found, many, &|i| places.get(i) != Some(&fold));
+            Blend::new(&own, found.iter().map(|regime| regime.folds.get(fold)))
+        })
+        .collect();
+    let residuals =
+        residuals(rows, places, |fold, terms| Some(blends.get(fold)?.ln(terms, rows.roles, rows.scale)))?;
+    let blend = Blend::new(&all, found.iter().map(|regime| Some(&regime.predictor)));
+    Some(Together { blend, weights: all, folds: blends, residuals })
+}
+
+fn residuals(
+    rows: &Rows<'_>,
+    places: &[usize],
+    left_out: impl Fn(usize, &[f64]) -> Option<f64>,
+) -> Option<Vec<f64>> {
+    let parts = rows.terms.iter().zip(&rows.ms).zip(places);
+    parts
+        .map(|((terms, ms), place)| Some((ms.ln() - left_out(*place, terms)?).clamp(-WORST, WORST)))
+        .collect()
 }
 
 /// Fits `regime` to all of `rows` and to all but each fold. `None` when it cannot be fitted.
@@ -135,75 +239,46 @@ impl Evaluated {
 /// While measurements are few every choice within a fit (strengths, penalty, loss) is made anew without the fold, so that its
 /// residuals are those of unseen measurements.
 pub(super) fn evaluate(regime: Regime, rows: &Rows<'_>, places: &[usize], folds: usize) -> Option<Evaluated> {
-    let (predictor, fits, spread) = match regime {
+    let (predictor, fits): (Predictor, Vec<Predictor>) = match regime {
         Regime::Additive | Regime::Boosted if rows.len() >= MANY => {
             let fit = Additive::fit(rows, places, folds)?;
             if regime == Regime::Additive {
-                (
-                    Predictor::Additive(fit.model),
-                    fit.folds.into_iter().map(Predictor::Additive).collect(),
-                    None,
-                )
+                (Predictor::Additive(fit.model), fit.folds.into_iter().map(Predictor::Additive).collect())
             } else {
-                let trees = |base: Additive, rows: &Rows<'_>| {
-                    let trees = boost(&base, rows);
-                    Predictor::Boosted { base, trees }
-                };
-                let folds = (0..).zip(fit.folds);
-                let fits =
-                    folds.map(|(fold, base)| trees(base, &rows.filter(|i| places.get(i) != Some(&fold))));
-                let fits: Vec<Predictor> = fits.collect();
-                (trees(fit.model, rows), fits, None)
+                let kept = |fold| rows.filter(|i| places.get(i) != Some(&fold));
+                let fits = (0..).zip(fit.folds).map(|(fold, base)| boosted(base, &kept(fold)));
+                (boosted(fit.model, rows), fits.collect())
             }
         }
         _ => {
-            let fits = (0..folds)
-                .map(|fold| Some(fit(regime, &rows.filter(|i| places.get(i) != Some(&fold)))?.0))
-                .collect::<Option<Vec<Predictor>>>()?;
-            let (predictor, spread) = fit(regime, rows)?;
-            (predictor, fits, spread)
+            let fits = (0..folds).map(|fold| fit(regime, &rows.filter(|i| places.get(i) != Some(&fold))));
+            (fit(regime, rows)?, fits.collect::<Option<_>>()?)
         }
     };
-    let residuals = rows
-        .terms
-        .iter()
-        .zip(&rows.ms)
-        .zip(places)
-        .map(|((terms, ms), place)| {
-            let left_out = fits.get(*place)?.ln(terms, rows.roles, rows.scale);
-            Some((ms.ln() - left_out).clamp(-WORST, WORST))
-        })
-        .collect::<Option<Vec<f64>>>()?;
-    Some(Evaluated { regime, predictor, folds: fits, residuals, spread })
+    let residuals =
+        residuals(rows, places, |fold, terms| Some(fits.get(fold)?.ln(terms, rows.roles, rows.scale)))?;
+    Some(Evaluated { regime, predictor, folds: fits, residuals })
 }
 
-type Fitted = (Predictor, Option<(Vec<f64>, Spread)>);
-
-fn fit(regime: Regime, rows: &Rows<'_>) -> Option<Fitted> {
+fn fit(regime: Regime, rows: &Rows<'_>) -> Option<Predictor> {
     /// Folds within a fit.
     const INNER: usize = 5;
     let additive = || Some(Additive::fit(rows, &places(rows.len(), INNER), INNER)?.model);
     match regime {
-        Regime::BestSource => Some((Predictor::Map(Map::fit(rows)?), None)),
-        Regime::Joint => {
-            let fit = Joint::fit(rows)?;
-            Some((Predictor::Joint(fit.joint), Some((fit.left_out_spread, fit.spread))))
-        }
-        Regime::Additive => Some((Predictor::Additive(additive()?), None)),
-        Regime::Boosted => {
-            let base = additive()?;
-            let trees = boost(&base, rows);
-            Some((Predictor::Boosted { base, trees }, None))
-        }
+        Regime::BestSource => Some(Predictor::Map(Map::fit(rows)?)),
+        Regime::Joint => Some(Predictor::Joint(Joint::fit(rows)?)),
+        Regime::Additive => Some(Predictor::Additive(additive()?)),
+        Regime::Boosted => Some(boosted(additive()?, rows)),
     }
 }
 
-fn boost(base: &Additive, rows: &Rows<'_>) -> Boost {
+fn boosted(base: Additive, rows: &Rows<'_>) -> Predictor {
     let targets: Vec<f64> = rows
         .terms
         .iter()
         .zip(&rows.ms)
         .map(|(terms, ms)| (ms / base.ms(terms).max(LEAST)).ln().clamp(-CAP, CAP))
         .collect();
-    Boost::fit(&rows.terms, rows.roles.len(), &targets)
+    let trees = Boost::fit(&rows.terms, rows.roles.len(), &targets);
+    Predictor::Boosted { base, trees }
 }

@@ -76,28 +76,6 @@ pub(super) struct Joint {
     centre: Vec<f64>,
 }
 
-/// Standard deviations of a [`Joint`] for new graphs, up to one factor.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub(super) struct Spread {
-    noise: f64,
-    /// Prior variance per squared logarithm of each term.
-    prior: Vec<f64>,
-    /// Rows of `L^-1 Z A`, where `L L'` is the covariance of the measurements.
-    seen: Vec<Vec<f64>>,
-    /// `(Z A)' S^-1 1` and `1' S^-1 1`: what the unknown constant adds.
-    constant: Vec<f64>,
-    weight: f64,
-    centre: Vec<f64>,
-}
-
-/// A fit, what it says about its own measurements, and its spread.
-pub(super) struct Fit {
-    pub(super) joint: Joint,
-    /// Standard deviation of each measurement's leave-one-out prediction, in the units of [`Spread::at`].
-    pub(super) left_out_spread: Vec<f64>,
-    pub(super) spread: Spread,
-}
-
 /// One trial of strengths and noise.
 struct Trial {
     error: f64,
@@ -179,14 +157,12 @@ impl Design {
     }
 }
 
-/// The covariance of the measurements, solved: weights of the measurements, the constant, and `1 / Q_ii` where `Q` is the inverse
-/// covariance with the constant projected out.
+/// The covariance of the measurements, solved.
 struct Solved {
-    factor: Cholesky,
-    ones: Vec<f64>,
-    total: f64,
     constant: f64,
+    /// `Q y`, where `Q` is the inverse covariance with the constant projected out.
     weights: Vec<f64>,
+    /// `1 / Q_ii`, so that `weights * variance` are the leave-one-out residuals.
     variance: Vec<f64>,
 }
 
@@ -209,7 +185,7 @@ fn solved(covariance: Vec<f64>, y: &[f64]) -> Option<Solved> {
         .zip(&ones)
         .map(|(diagonal, one)| 1.0 / (diagonal - one * one / total).max(1e-300))
         .collect();
-    Some(Solved { factor, ones, total, constant, weights, variance })
+    Some(Solved { constant, weights, variance })
 }
 
 fn logs(terms: &[f64], roles: &[Role], scale: &[f64]) -> Vec<f64> {
@@ -218,7 +194,7 @@ fn logs(terms: &[f64], roles: &[Role], scale: &[f64]) -> Vec<f64> {
 
 impl Joint {
     /// Fits `rows`; `None` for fewer than three or when no term varies.
-    pub(super) fn fit(rows: &Rows<'_>) -> Option<Fit> {
+    pub(super) fn fit(rows: &Rows<'_>) -> Option<Self> {
         if rows.len() < 3 {
             return None;
         }
@@ -237,7 +213,11 @@ impl Joint {
             })
             .min_by(|a, b| a.error.total_cmp(&b.error))?;
         let solved = solved(design.covariance(best.strengths, best.noise), &y)?;
-        Some(finish(&design, rows.roles, &best, &solved))
+        Some(Self {
+            intercept: solved.constant,
+            coefficients: coefficients(&design, rows.roles, best.strengths, &solved.weights),
+            centre: design.centre,
+        })
     }
 
     pub(super) fn ln(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
@@ -279,73 +259,18 @@ fn trials(sources: bool, work: bool, counts: bool) -> Vec<([f64; 3], f64)> {
         .collect()
 }
 
-fn finish(design: &Design, roles: &[Role], best: &Trial, solved: &Solved) -> Fit {
-    // Prior variance of each term's coefficient, in standardised and in plain logarithms.
-    let prior: Vec<f64> = roles
-        .iter()
-        .zip(&design.scale)
-        .map(|(role, scale)| best.strengths.get(block(*role)).copied().unwrap_or(0.0) * scale * scale)
-        .collect();
-    // Row i: covariance of measurement i with a unit of each plain logarithm.
-    let plain: Vec<Vec<f64>> = design
-        .z
-        .iter()
-        .map(|row| {
-            let parts = row.iter().zip(&design.scale).zip(&prior);
-            parts.map(|((z, scale), prior)| if *scale > 0.0 { z / scale * prior } else { 0.0 }).collect()
-        })
-        .collect();
-    let columns = roles.len();
-    let combine = |weights: &[f64]| -> Vec<f64> {
-        let mut sum = vec![0.0; columns];
-        for (weight, row) in weights.iter().zip(&plain) {
-            for (slot, value) in sum.iter_mut().zip(row) {
-                *slot += weight * value;
-            }
-        }
-        sum
-    };
-    let mut seen: Vec<Vec<f64>> = vec![vec![0.0; columns]; plain.len()];
-    let mut column = vec![0.0; plain.len()];
-    for j in 0..columns {
-        for (slot, row) in column.iter_mut().zip(&plain) {
-            *slot = row.get(j).copied().unwrap_or(0.0);
-        }
-        solved.factor.forward(&mut column);
-        for (row, value) in seen.iter_mut().zip(&column) {
-            if let Some(slot) = row.get_mut(j) {
-                *slot = *value;
-            }
+/// Coefficients of plain logarithms.
+fn coefficients(design: &Design, roles: &[Role], strengths: [f64; 3], weights: &[f64]) -> Vec<f64> {
+    let mut sum = vec![0.0; roles.len()];
+    for (weight, row) in weights.iter().zip(&design.z) {
+        for (slot, value) in sum.iter_mut().zip(row) {
+            *slot += weight * value;
         }
     }
-    Fit {
-        joint: Joint {
-            intercept: solved.constant,
-            coefficients: combine(&solved.weights),
-            centre: design.centre.clone(),
-        },
-        left_out_spread: solved.variance.iter().map(|v| v.sqrt()).collect(),
-        spread: Spread {
-            noise: best.noise,
-            prior,
-            seen,
-            constant: combine(&solved.ones),
-            weight: solved.total,
-            centre: design.centre.clone(),
-        },
-    }
-}
-
-impl Spread {
-    /// Standard deviation of the prediction of a new graph.
-    pub(super) fn at(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
-        let x: Vec<f64> =
-            logs(terms, roles, scale).iter().zip(&self.centre).map(|(x, centre)| x - centre).collect();
-        let prior: f64 = x.iter().zip(&self.prior).map(|(x, prior)| x * x * prior).sum();
-        let seen: f64 = self.seen.iter().map(|row| dot(row, &x).powi(2)).sum();
-        let constant = (1.0 - dot(&self.constant, &x)).powi(2) / self.weight;
-        ((prior - seen).max(0.0) + constant + self.noise).sqrt()
-    }
+    let parts = sum.iter().zip(roles).zip(&design.scale);
+    parts
+        .map(|((sum, role), scale)| sum * scale * strengths.get(block(*role)).copied().unwrap_or(0.0))
+        .collect()
 }
 
 #[cfg(test)]

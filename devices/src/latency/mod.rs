@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::measure::Key;
 
-pub use adaptive::{Adaptive, MIN_SAMPLES_WITH_SOURCES};
+pub use adaptive::{Adaptive, MIN_SAMPLES_WITH_SOURCES, Tried};
 pub use choose::{active, diverse};
 pub use evaluate::Regime;
 pub use interval::{CONFIDENCE, cv_plus};
