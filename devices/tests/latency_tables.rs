@@ -137,6 +137,9 @@ fn twenty_measured_networks_predict_an_unseen_class_of_devices() {
     for (class, rank) in [("nvidia", 0.88), ("server", 0.84), ("phones", 0.75), ("fpga", 0.93)] {
         let targets: Vec<String> =
             table.devices.iter().filter(|d| d.class == class).map(|d| d.name.clone()).collect();
+        // One of three of a large class: batch sizes of one chip are much alike.
+        let step = if targets.len() > 5 { 3 } else { 1 };
+        let targets: Vec<String> = targets.into_iter().step_by(step).collect();
         let trials =
             draws(&table, &targets, 20, 20, Choice::Random, &|source, target| source.class != target.class);
         show(&trials, None, &[OURS, "best source", "ridge on ln sources"]);

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::evaluate::{Blend, Evaluated, MANY, Regime, Together, evaluate, folds, places, together};
 use super::interval::{CONFIDENCE, at_rank, jackknife, upper_rank};
-use super::terms::{Layout, Role, Rows, SOURCE, canonical, check, outside, range, scales};
+use super::terms::{Layout, Point, Role, Rows, SOURCE, canonical, check, outside, range, scales};
 use super::{HeldOut, LatencyModel, MIN_SAMPLES, Prediction, Sample, from_json, to_json};
 use crate::error::{Error, Result};
 use crate::measure::Key;
@@ -187,7 +187,8 @@ impl LatencyModel for Adaptive {
         }
         let data = canonical(wide.into_iter().zip(samples).map(|(f, s)| (f.values, s.ms)).collect());
         let (roles, scale) = (layout.roles(), scales(&data, &layout.roles()));
-        let rows = Rows::new(&roles, &scale, &data);
+        let points: Vec<Point> = data.iter().map(|(terms, _)| Point::new(terms, &roles, &scale)).collect();
+        let rows = Rows::new(&roles, &points, data.iter().map(|(_, ms)| *ms).collect());
 
         let folds = folds(rows.len());
         let places = places(rows.len(), folds);
@@ -229,12 +230,12 @@ impl LatencyModel for Adaptive {
         };
         fitted.layout.check(features)?;
         let terms = features.values.as_slice();
-        let (roles, scale) = (fitted.layout.roles(), fitted.scale.as_slice());
-        let ln = fitted.blend.ln(terms, &roles, scale);
+        let point = Point::new(terms, &fitted.layout.roles(), &fitted.scale);
+        let ln = fitted.blend.ln(&point);
         let (low, high) = match &fitted.interval {
             Interval::Ends { low, high } => (Some(ln + low), Some(ln + high)),
             Interval::Folds { folds, residuals } => {
-                let by_fold: Vec<f64> = folds.iter().map(|fold| fold.ln(terms, &roles, scale)).collect();
+                let by_fold: Vec<f64> = folds.iter().map(|fold| fold.ln(&point)).collect();
                 let ends = |sign: f64| {
                     let end = |(fold, size): &(usize, f64)| Some(by_fold.get(*fold)? + sign * size);
                     residuals.iter().filter_map(end).collect()
@@ -344,12 +345,14 @@ fn pooled(own: &[f64], regimes: &[Regime], rows: &Rows<'_>, places: &[usize], fo
     };
     let mut all = studentised(own);
     for (column, _) in (0..).zip(rows.roles).filter(|(_, role)| **role == Role::Source) {
-        let mut scale = rows.scale.to_vec();
-        if let Some(slot) = scale.get_mut(column) {
-            *slot = 0.0;
+        // Without its own logarithm no regime can read its answer from itself.
+        let mut points: Vec<Point> = rows.points.iter().map(|point| (*point).clone()).collect();
+        for point in &mut points {
+            if let Some(slot) = point.logs.get_mut(column) {
+                *slot = 0.0;
+            }
         }
-        let stand_in =
-            Rows { roles: rows.roles, scale: &scale, terms: rows.terms.clone(), ms: rows.column(column) };
+        let stand_in = Rows::new(rows.roles, &points, rows.column(column));
         let found: Vec<Evaluated> =
             regimes.iter().filter_map(|regime| evaluate(*regime, &stand_in, places, folds)).collect();
         if let Some(found) = together(&found, &stand_in, places, folds) {

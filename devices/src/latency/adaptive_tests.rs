@@ -166,7 +166,8 @@ fn the_interval_and_the_left_out_error_tell_the_truth() {
             left_out += model.held_out().unwrap().mape / draws as f64;
         }
         eprintln!("{n} measurements: covered {coverage:.3}, left-out error {left_out:.4}, fresh {fresh:.4}");
-        assert!((0.86..0.95).contains(&coverage), "{n}: {coverage}");
+        // Below nine measurements the interval is wider rather than narrower than it ought to be.
+        assert!((0.87..if n < 9 { 0.97 } else { 0.93 }).contains(&coverage), "{n}: {coverage}");
         assert!((0.8..1.25).contains(&(left_out / fresh)), "{n}: {left_out} {fresh}");
     }
 }

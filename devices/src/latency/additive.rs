@@ -43,10 +43,12 @@ impl Additive {
     /// measurements are predicted best, as [`judge`] says. `None` without rows.
     pub(super) fn fit(rows: &Rows<'_>, places: &[usize], folds: usize) -> Option<Fit> {
         let relative: Vec<Vec<f64>> = rows
-            .terms
+            .points
             .iter()
             .zip(&rows.ms)
-            .map(|(terms, ms)| terms.iter().chain(std::iter::once(&1.0)).map(|term| term / ms).collect())
+            .map(|(point, ms)| {
+                point.terms.iter().chain(std::iter::once(&1.0)).map(|term| term / ms).collect()
+            })
             .collect();
         let columns = rows.roles.len() + 1;
         let (mut best, mut least): (Option<(Loss, usize, Vec<Additive>)>, f64) = (None, f64::INFINITY);
@@ -66,10 +68,10 @@ impl Additive {
                 let fits: Vec<Additive> =
                     paths.iter().filter_map(|path| path.get(penalty).cloned()).collect();
                 let left_out: Vec<f64> = rows
-                    .terms
+                    .points
                     .iter()
                     .zip(places)
-                    .map(|(terms, place)| fits.get(*place).map_or(f64::NAN, |fit| fit.ms(terms)))
+                    .map(|(point, place)| fits.get(*place).map_or(f64::NAN, |fit| fit.ms(&point.terms)))
                     .collect();
                 let error = judge(&left_out, &rows.ms);
                 if error < least {

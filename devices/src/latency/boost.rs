@@ -97,7 +97,7 @@ impl Tree {
                 Some((column, *binned.ends.get(column)?.get(usize::from(bin))?))
             }));
         }
-        let mut sums = vec![(0.0f64, 0usize); 1 << DEPTH];
+        let mut sums = [(0.0f64, 0usize); 1 << DEPTH];
         for (place, target) in places.iter().zip(targets) {
             if let Some((sum, n)) = sums.get_mut(*place) {
                 *sum += target;

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::additive::Additive;
 use super::boost::Boost;
 use super::joint::{Joint, Map};
-use super::terms::{Role, Rows};
+use super::terms::{Point, Rows};
 use crate::stats::Rng;
 
 /// How latency is predicted.
@@ -66,12 +66,12 @@ const LEAST: f64 = 1e-9;
 
 impl Predictor {
     /// Natural logarithm of the predicted milliseconds.
-    pub(super) fn ln(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
+    pub(super) fn ln(&self, point: &Point) -> f64 {
         match self {
-            Self::Map(map) => map.ln(terms),
-            Self::Joint(joint) => joint.ln(terms, roles, scale),
-            Self::Additive(sum) => sum.ms(terms).max(LEAST).ln(),
-            Self::Boosted { base, trees } => base.ms(terms).max(LEAST).ln() + trees.at(terms),
+            Self::Map(map) => map.ln(point),
+            Self::Joint(joint) => joint.ln(point),
+            Self::Additive(sum) => sum.ms(&point.terms).max(LEAST).ln(),
+            Self::Boosted { base, trees } => base.ms(&point.terms).max(LEAST).ln() + trees.at(&point.terms),
         }
     }
 
@@ -179,8 +179,8 @@ impl Blend {
     }
 
     /// Natural logarithm of the predicted milliseconds.
-    pub(super) fn ln(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
-        self.members.iter().map(|(weight, own)| weight * own.ln(terms, roles, scale)).sum()
+    pub(super) fn ln(&self, point: &Point) -> f64 {
+        self.members.iter().map(|(weight, own)| weight * own.ln(point)).sum()
     }
 
     /// Whether a term has any say.
@@ -217,8 +217,7 @@ pub(super) fn together(
             Blend::new(&own, found.iter().map(|regime| regime.folds.get(fold)))
         })
         .collect();
-    let residuals =
-        residuals(rows, places, |fold, terms| Some(blends.get(fold)?.ln(terms, rows.roles, rows.scale)))?;
+    let residuals = residuals(rows, places, |fold, point| Some(blends.get(fold)?.ln(point)))?;
     let blend = Blend::new(&all, found.iter().map(|regime| Some(&regime.predictor)));
     Some(Together { blend, weights: all, folds: blends, residuals })
 }
@@ -226,11 +225,11 @@ pub(super) fn together(
 fn residuals(
     rows: &Rows<'_>,
     places: &[usize],
-    left_out: impl Fn(usize, &[f64]) -> Option<f64>,
+    left_out: impl Fn(usize, &Point) -> Option<f64>,
 ) -> Option<Vec<f64>> {
-    let parts = rows.terms.iter().zip(&rows.ms).zip(places);
+    let parts = rows.points.iter().zip(&rows.ms).zip(places);
     parts
-        .map(|((terms, ms), place)| Some((ms.ln() - left_out(*place, terms)?).clamp(-WORST, WORST)))
+        .map(|((point, ms), place)| Some((ms.ln() - left_out(*place, point)?).clamp(-WORST, WORST)))
         .collect()
 }
 
@@ -255,8 +254,7 @@ pub(super) fn evaluate(regime: Regime, rows: &Rows<'_>, places: &[usize], folds:
             (fit(regime, rows)?, fits.collect::<Option<_>>()?)
         }
     };
-    let residuals =
-        residuals(rows, places, |fold, terms| Some(fits.get(fold)?.ln(terms, rows.roles, rows.scale)))?;
+    let residuals = residuals(rows, places, |fold, point| Some(fits.get(fold)?.ln(point)))?;
     Some(Evaluated { regime, predictor, folds: fits, residuals })
 }
 
@@ -274,11 +272,12 @@ fn fit(regime: Regime, rows: &Rows<'_>) -> Option<Predictor> {
 
 fn boosted(base: Additive, rows: &Rows<'_>) -> Predictor {
     let targets: Vec<f64> = rows
-        .terms
+        .points
         .iter()
         .zip(&rows.ms)
-        .map(|(terms, ms)| (ms / base.ms(terms).max(LEAST)).ln().clamp(-CAP, CAP))
+        .map(|(point, ms)| (ms / base.ms(&point.terms).max(LEAST)).ln().clamp(-CAP, CAP))
         .collect();
-    let trees = Boost::fit(&rows.terms, rows.roles.len(), &targets);
+    let terms: Vec<&[f64]> = rows.points.iter().map(|point| point.terms.as_slice()).collect();
+    let trees = Boost::fit(&terms, rows.roles.len(), &targets);
     Predictor::Boosted { base, trees }
 }

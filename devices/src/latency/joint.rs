@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::cholesky::{Cholesky, dot};
-use super::terms::{Role, Rows, log};
+use super::terms::{Point, Role, Rows};
 
 /// `ln ms = intercept + slope ln source`: how one other device's latency maps to this one's.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -18,22 +18,17 @@ impl Map {
     /// The source whose map predicts each measurement best from the others: least mean absolute left-out error in logarithms.
     pub(super) fn fit(rows: &Rows<'_>) -> Option<Self> {
         let y: Vec<f64> = rows.ms.iter().map(|ms| ms.ln()).collect();
-        let sources = (0..)
-            .zip(rows.roles.iter().zip(rows.scale))
-            .filter(|(_, (role, scale))| **role == Role::Source && **scale > 0.0)
-            .map(|(column, _)| column);
+        let sources =
+            (0..).zip(rows.roles).filter(|(_, role)| **role == Role::Source).map(|(column, _)| column);
         let maps = sources.filter_map(|column| {
-            let x: Vec<f64> =
-                rows.column(column).into_iter().map(|ms| ms.max(f64::MIN_POSITIVE).ln()).collect();
-            let (error, intercept, slope) = line(&x, &y)?;
+            let (error, intercept, slope) = line(&rows.logs(column), &y)?;
             Some((error, Self { column, intercept, slope }))
         });
         maps.min_by(|a, b| a.0.total_cmp(&b.0)).map(|(_, map)| map)
     }
 
-    pub(super) fn ln(&self, terms: &[f64]) -> f64 {
-        let source = terms.get(self.column).copied().unwrap_or(0.0).max(f64::MIN_POSITIVE);
-        self.intercept + self.slope * source.ln()
+    pub(super) fn ln(&self, point: &Point) -> f64 {
+        self.intercept + self.slope * point.logs.get(self.column).copied().unwrap_or(0.0)
     }
 }
 
@@ -71,9 +66,8 @@ const NOISE: [f64; 8] = [1.0, 0.3, 0.1, 0.03, 0.01, 0.003, 1e-3, 2e-4];
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Joint {
     intercept: f64,
-    /// One per term, of its logarithm less `centre`.
+    /// One per term, of its logarithm.
     coefficients: Vec<f64>,
-    centre: Vec<f64>,
 }
 
 /// One trial of strengths and noise.
@@ -105,10 +99,8 @@ fn block(role: Role) -> usize {
 impl Design {
     fn new(rows: &Rows<'_>) -> Self {
         let n = rows.len() as f64;
-        let logs: Vec<Vec<f64>> =
-            rows.terms.iter().map(|terms| logs(terms, rows.roles, rows.scale)).collect();
         let columns = rows.roles.len();
-        let of = |column: usize| logs.iter().map(move |row| row.get(column).copied().unwrap_or(0.0));
+        let of = |column: usize| rows.logs(column).into_iter();
         let centre: Vec<f64> = (0..columns).map(|column| of(column).sum::<f64>() / n).collect();
         let mut scale: Vec<f64> = (0..columns)
             .zip(&centre)
@@ -127,12 +119,11 @@ impl Design {
         for (role, scale) in rows.roles.iter().zip(&mut scale) {
             *scale /= sizes.get(block(*role)).copied().unwrap_or(1.0).max(1.0).sqrt();
         }
-        let z: Vec<Vec<f64>> = logs
-            .iter()
-            .map(|row| {
-                row.iter().zip(&centre).zip(&scale).map(|((x, mean), scale)| (x - mean) * scale).collect()
-            })
-            .collect();
+        let standardised = |point: &&Point| -> Vec<f64> {
+            let parts = point.logs.iter().zip(&centre).zip(&scale);
+            parts.map(|((x, mean), scale)| (x - mean) * scale).collect()
+        };
+        let z: Vec<Vec<f64>> = rows.points.iter().map(standardised).collect();
         let gram = |own: usize| {
             let part: Vec<Vec<f64>> = z
                 .iter()
@@ -188,10 +179,6 @@ fn solved(covariance: Vec<f64>, y: &[f64]) -> Option<Solved> {
     Some(Solved { constant, weights, variance })
 }
 
-fn logs(terms: &[f64], roles: &[Role], scale: &[f64]) -> Vec<f64> {
-    terms.iter().zip(roles).zip(scale).map(|((value, role), scale)| log(*value, *role, *scale)).collect()
-}
-
 impl Joint {
     /// Fits `rows`; `None` for fewer than three or when no term varies.
     pub(super) fn fit(rows: &Rows<'_>) -> Option<Self> {
@@ -213,22 +200,12 @@ impl Joint {
             })
             .min_by(|a, b| a.error.total_cmp(&b.error))?;
         let solved = solved(design.covariance(best.strengths, best.noise), &y)?;
-        Some(Self {
-            intercept: solved.constant,
-            coefficients: coefficients(&design, rows.roles, best.strengths, &solved.weights),
-            centre: design.centre,
-        })
+        let coefficients = coefficients(&design, rows.roles, best.strengths, &solved.weights);
+        Some(Self { intercept: solved.constant - dot(&coefficients, &design.centre), coefficients })
     }
 
-    pub(super) fn ln(&self, terms: &[f64], roles: &[Role], scale: &[f64]) -> f64 {
-        let parts = terms.iter().zip(roles).zip(scale).zip(self.coefficients.iter().zip(&self.centre));
-        let sum: f64 = parts
-            .filter(|(_, (coefficient, _))| **coefficient != 0.0)
-            .map(|(((value, role), scale), (coefficient, centre))| {
-                coefficient * (log(*value, *role, *scale) - centre)
-            })
-            .sum();
-        self.intercept + sum
+    pub(super) fn ln(&self, point: &Point) -> f64 {
+        self.intercept + dot(&self.coefficients, &point.logs)
     }
 
     /// Whether a term has any say.

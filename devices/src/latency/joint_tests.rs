@@ -1,5 +1,13 @@
 use super::*;
 use crate::latency::terms::{Role, scales};
+
+/// Points and milliseconds, and the scales they were made with.
+fn points(data: &[(Vec<f64>, f64)], roles: &[Role]) -> (Vec<Point>, Vec<f64>, Vec<f64>) {
+    let scale = scales(data, roles);
+    let points = data.iter().map(|(terms, _)| Point::new(terms, roles, &scale)).collect();
+    (points, data.iter().map(|(_, ms)| *ms).collect(), scale)
+}
+
 use crate::stats::Rng;
 
 fn uniform(rng: &mut Rng) -> f64 {
@@ -23,11 +31,10 @@ const ROLES: [Role; 3] = [Role::Source, Role::Source, Role::Count];
 
 #[test]
 fn a_truth_in_logarithms_is_found() {
-    let data_ = data(40, 1, 0.0);
-    let scale = scales(&data_, &ROLES);
-    let joint = Joint::fit(&Rows::new(&ROLES, &scale, &data_)).unwrap();
+    let (known, ms, scale) = points(&data(40, 1, 0.0), &ROLES);
+    let joint = Joint::fit(&Rows::new(&ROLES, &known, ms)).unwrap();
     for (terms, ms) in data(50, 2, 0.0) {
-        let error = (joint.ln(&terms, &ROLES, &scale) - ms.ln()).abs();
+        let error = (joint.ln(&Point::new(&terms, &ROLES, &scale)) - ms.ln()).abs();
         assert!(error < 0.01, "{error}");
     }
 }
@@ -35,9 +42,8 @@ fn a_truth_in_logarithms_is_found() {
 /// The closed form of leave-one-out residuals is what refitting gives, when strengths and noise stay.
 #[test]
 fn left_out_residuals_are_those_of_refitting() {
-    let data_ = data(12, 3, 0.1);
-    let scale = scales(&data_, &ROLES);
-    let rows = Rows::new(&ROLES, &scale, &data_);
+    let (known, ms, _) = points(&data(12, 3, 0.1), &ROLES);
+    let rows = Rows::new(&ROLES, &known, ms);
     let design = Design::new(&rows);
     let (strengths, noise) = ([1.0, 0.0, 0.3], 0.05);
     let y: Vec<f64> = rows.ms.iter().map(|ms| ms.ln()).collect();
@@ -65,10 +71,12 @@ fn the_best_source_is_mapped() {
         // The second source is the target, slower by a power and a factor.
         *ms = 3.0 * terms[1].powf(1.1);
     }
-    let scale = scales(&rows, &ROLES);
-    let map = Map::fit(&Rows::new(&ROLES, &scale, &rows)).unwrap();
+    let (known, ms, scale) = points(&rows, &ROLES);
+    let map = Map::fit(&Rows::new(&ROLES, &known, ms.clone())).unwrap();
     assert_eq!(map.column, 1);
-    assert!((map.ln(&[9.0, 2.0, 1.0]) - (3.0 * 2.0f64.powf(1.1)).ln()).abs() < 1e-9);
+    assert!(
+        (map.ln(&Point::new(&[9.0, 2.0, 1.0], &ROLES, &scale)) - (3.0 * 2.0f64.powf(1.1)).ln()).abs() < 1e-9
+    );
     let own = [Role::Work, Role::Work, Role::Count];
-    assert!(Map::fit(&Rows::new(&own, &scale, &rows)).is_none());
+    assert!(Map::fit(&Rows::new(&own, &known, ms)).is_none());
 }

@@ -129,23 +129,35 @@ pub(super) fn outside(terms: &[f64], range: &[(f64, f64)]) -> bool {
         .any(|(value, (low, high))| *value < low * (1.0 - MARGIN) || *value > high * (1.0 + MARGIN))
 }
 
+/// A graph's terms, and their logarithms as [`log`] takes them, which several fits share.
+#[derive(Clone, Debug)]
+pub(super) struct Point {
+    pub(super) terms: Vec<f64>,
+    pub(super) logs: Vec<f64>,
+}
+
+impl Point {
+    pub(super) fn new(terms: &[f64], roles: &[Role], scale: &[f64]) -> Self {
+        let parts = terms.iter().zip(roles).zip(scale);
+        let logs = parts.map(|((value, role), scale)| log(*value, *role, *scale)).collect();
+        Self { terms: terms.to_vec(), logs }
+    }
+}
+
 /// The measurements of a fit.
 #[derive(Clone, Debug)]
 pub(super) struct Rows<'a> {
     /// Role of each term.
     pub(super) roles: &'a [Role],
-    /// Constant `c` of each term's logarithm: `ln(1 + term / c)`, or `ln(term)` for a source. 0 where a term never varies.
-    pub(super) scale: &'a [f64],
-    /// Terms of each measurement.
-    pub(super) terms: Vec<&'a [f64]>,
+    /// What was measured.
+    pub(super) points: Vec<&'a Point>,
     /// Milliseconds of each measurement.
     pub(super) ms: Vec<f64>,
 }
 
 impl<'a> Rows<'a> {
-    pub(super) fn new(roles: &'a [Role], scale: &'a [f64], rows: &'a [(Vec<f64>, f64)]) -> Self {
-        let (terms, ms) = rows.iter().map(|(terms, ms)| (terms.as_slice(), *ms)).unzip();
-        Self { roles, scale, terms, ms }
+    pub(super) fn new(roles: &'a [Role], points: &'a [Point], ms: Vec<f64>) -> Self {
+        Self { roles, points: points.iter().collect(), ms }
     }
 
     pub(super) fn len(&self) -> usize {
@@ -154,21 +166,27 @@ impl<'a> Rows<'a> {
 
     /// The measurements for which `keep` says so by index.
     pub(super) fn filter(&self, keep: impl Fn(usize) -> bool) -> Self {
-        let (terms, ms) = (0..)
-            .zip(self.terms.iter().zip(&self.ms))
+        let (points, ms) = (0..)
+            .zip(self.points.iter().zip(&self.ms))
             .filter(|(i, _)| keep(*i))
-            .map(|(_, (terms, ms))| (*terms, *ms))
+            .map(|(_, (point, ms))| (*point, *ms))
             .unzip();
-        Self { roles: self.roles, scale: self.scale, terms, ms }
+        Self { roles: self.roles, points, ms }
     }
 
     /// One term of every measurement.
     pub(super) fn column(&self, column: usize) -> Vec<f64> {
-        self.terms.iter().map(|terms| terms.get(column).copied().unwrap_or(0.0)).collect()
+        self.points.iter().map(|point| point.terms.get(column).copied().unwrap_or(0.0)).collect()
+    }
+
+    /// The logarithm of one term of every measurement.
+    pub(super) fn logs(&self, column: usize) -> Vec<f64> {
+        self.points.iter().map(|point| point.logs.get(column).copied().unwrap_or(0.0)).collect()
     }
 }
 
-/// The constants of [`Rows::scale`]: a term's mean, 1 for a source, 0 for a term that never varies.
+/// Constant `c` of each term's logarithm `ln(1 + term / c)`: its mean, 1 for a source (whose logarithm is `ln(term)`), 0 for a term that
+/// never varies (whose logarithm is taken as 0).
 pub(super) fn scales(rows: &[(Vec<f64>, f64)], roles: &[Role]) -> Vec<f64> {
     let ranges = range(rows, roles.len());
     let scale = |(column, (role, (low, high))): (usize, (&Role, &(f64, f64)))| {
@@ -183,7 +201,7 @@ pub(super) fn scales(rows: &[(Vec<f64>, f64)], roles: &[Role]) -> Vec<f64> {
     roles.iter().zip(&ranges).enumerate().map(scale).collect()
 }
 
-/// A term in logarithms; see [`Rows::scale`].
+/// A term in logarithms; see [`scales`].
 pub(super) fn log(value: f64, role: Role, scale: f64) -> f64 {
     match role {
         _ if scale <= 0.0 => 0.0,

@@ -167,6 +167,9 @@ fn help_ms(
     Ok(ms)
 }
 
+/// Terms and fine terms of one row.
+type Values = dyn Fn(&Csv, &[String]) -> Result<(Vec<f64>, Vec<f64>), String>;
+
 /// What both files of a HELP table share: architectures to terms, columns to devices.
 fn help(
     files: &[Csv],
@@ -175,7 +178,7 @@ fn help(
     terms: Vec<(String, &'static str)>,
     fine: Vec<(String, &'static str)>,
     flops: Option<usize>,
-    values: &dyn Fn(&Csv, &[String]) -> Result<(Vec<f64>, Vec<f64>), String>,
+    values: &Values,
 ) -> Result<(Table, Vec<usize>), String> {
     let (mut devices, mut rows, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for csv in files {
