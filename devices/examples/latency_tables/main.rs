@@ -39,7 +39,7 @@ struct Args {
     #[arg(long, value_name = "CSV")]
     train: Option<PathBuf>,
     /// Measurements to judge by, in the same format; without it a third of the rows, drawn anew for each seed. A target that is in
-    /// this file alone has its samples drawn here, and they are not judged.
+    /// this file alone is judged by a third of its rows here, and has its samples chosen from the others.
     #[arg(long, value_name = "CSV")]
     test: Option<PathBuf>,
     /// Measurements of the target that are fitted to.
@@ -117,13 +117,13 @@ fn run(args: &Args) -> Result<(), String> {
         files.push(Csv::read(path)?);
     }
     let (table, counts) = args.table.read(&files)?;
-    let targets = targets(args, &table)?;
     let choices: &[Choice] = match args.choose {
         Choose::Random => &[Choice::Random],
         Choose::Diverse => &[Choice::Diverse],
         Choose::Both => &[Choice::Random, Choice::Diverse],
     };
     let mut job = Job::new(&table, counts[0], args.test.is_some());
+    let targets = targets(args, &table, &job)?;
     job.samples = args.samples;
     job.only = args.regime.map(|regime| match regime {
         Regime::BestSource => masktas_devices::latency::Regime::BestSource,
@@ -135,19 +135,22 @@ fn run(args: &Args) -> Result<(), String> {
     for target in &targets {
         let sources = sources(args, &table, target)?;
         let kept = job.sources(target, &sources)?;
-        println!(
-            "\n{target}: {} of {} source devices{}",
-            kept.len(),
-            sources.len(),
-            if kept.len() < sources.len() { " (the others lack too many rows)" } else { "" }
-        );
+        match (kept.len(), sources.len()) {
+            (0, 0) => report::say(&format!("\n{target}, without source devices")),
+            (kept, all) if kept == all => report::say(&format!("\n{target}, from {all} source devices")),
+            (kept, all) => {
+                report::say(&format!(
+                    "\n{target}, from {kept} of {all} source devices (the others lack too many rows)"
+                ));
+            }
+        }
         let mut own = Vec::new();
         for choice in choices {
             for seed in 0..args.seeds {
                 let trials = job.run(target, &kept, *choice, seed)?;
                 if args.verbose {
-                    for trial in &trials {
-                        println!("  seed {seed}, {}: {}", trial.label(), trial.note);
+                    for trial in trials.iter().filter(|trial| !trial.note.is_empty()) {
+                        report::say(&format!("  seed {seed}, {}: {}", trial.label(), trial.note));
                     }
                 }
                 own.extend(trials);
@@ -157,7 +160,7 @@ fn run(args: &Args) -> Result<(), String> {
         results.extend(own);
     }
     if targets.len() > 1 {
-        println!("\nmean over {} targets", targets.len());
+        report::say(&format!("\nmean over {} targets", targets.len()));
         report::print(&results);
     }
     report::regimes(&results);
@@ -167,12 +170,13 @@ fn run(args: &Args) -> Result<(), String> {
     }
 }
 
-fn targets(args: &Args, table: &Table) -> Result<Vec<String>, String> {
+/// Devices to predict; without --target those that the table is known for and that can be judged.
+fn targets(args: &Args, table: &Table, job: &Job<'_>) -> Result<Vec<String>, String> {
     if let Some(class) = &args.leave_out_class {
         let names: Vec<String> = table
             .devices
             .iter()
-            .filter(|device| device.class == *class)
+            .filter(|device| device.class == *class && job.judges(&device.name))
             .map(|device| device.name.clone())
             .collect();
         if names.is_empty() {
@@ -184,7 +188,8 @@ fn targets(args: &Args, table: &Table) -> Result<Vec<String>, String> {
         return Ok(names);
     }
     if args.target.is_empty() {
-        let names = args.table.targets(table);
+        let mut names = args.table.targets(table);
+        names.retain(|name| job.judges(name));
         return match names.is_empty() {
             true => {
                 Err("none of the devices that the table is known for is in the file; give --target".into())

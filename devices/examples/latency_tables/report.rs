@@ -20,6 +20,14 @@ const COLUMNS: [Column; 6] = [
     ("width %", 100.0, 1, |h| h.width),
 ];
 
+/// Writes one line to standard output; ends the program quietly when nobody reads on.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    if writeln!(std::io::stdout().lock(), "{line}").is_err() {
+        std::process::exit(0);
+    }
+}
+
 /// Prints one line a model and choice: mean over draws, and their standard deviation.
 pub fn print(trials: &[Trial]) {
     let mut groups: BTreeMap<(Choice, usize), (String, Vec<&HeldOut>)> = BTreeMap::new();
@@ -32,18 +40,15 @@ pub fn print(trials: &[Trial]) {
         let group = groups.entry((trial.choice, place)).or_insert_with(|| (trial.label(), Vec::new()));
         group.1.push(&trial.result);
     }
-    print!("  {:<40}", "model (samples, choice)");
-    for (heading, ..) in COLUMNS {
-        print!(" {heading:>15}");
-    }
-    println!();
+    let headings: String = COLUMNS.iter().map(|(heading, ..)| format!(" {heading:>15}")).collect();
+    say(&format!("  {:<40}{headings}", "model (samples, choice)"));
     for (label, results) in groups.values() {
-        print!("  {label:<40}");
+        let mut line = format!("  {label:<40}");
         for (_, factor, decimals, get) in COLUMNS {
             let values: Vec<f64> = results.iter().map(|result| factor * get(result)).collect();
-            print!(" {:>15}", shown(&values, decimals));
+            let _ = write!(line, " {:>15}", shown(&values, decimals));
         }
-        println!();
+        say(&line);
     }
 }
 
@@ -66,9 +71,10 @@ pub fn regimes(trials: &[Trial]) {
             *counts.entry((trial.choice, trial.model, regime.to_string())).or_default() += 1;
         }
     }
-    println!("\nregimes chosen");
+    say("\nregimes that weighed most");
     for ((choice, model, regime), count) in counts {
-        println!("  {model}, {choice:?} samples: {regime} in {count} draws");
+        let choice = format!("{choice:?}").to_lowercase();
+        say(&format!("  {model}, {choice} samples: {regime} in {count} draws"));
     }
 }
 

@@ -87,6 +87,11 @@ impl<'a> Job<'a> {
         Ok(kept)
     }
 
+    /// Whether the table has rows of a device to judge by.
+    pub fn judges(&self, target: &str) -> bool {
+        self.rows(target).any(|row| !self.two_files || row >= self.first)
+    }
+
     fn rows(&self, target: &str) -> impl Iterator<Item = usize> {
         let rows = self.table.rows.iter().enumerate();
         rows.filter(move |(_, row)| row.ms.contains_key(target)).map(|(index, _)| index)
@@ -133,15 +138,13 @@ impl<'a> Job<'a> {
         let mut rows: Vec<usize> =
             self.rows(target).filter(|row| sources.iter().all(|name| said[name][*row].is_some())).collect();
         Rng::new(seed).shuffle(&mut rows);
-        let (mut pool, mut test): (Vec<usize>, Vec<usize>) = if self.two_files {
+        let both = rows.iter().any(|row| *row < self.first) && self.two_files;
+        let (mut pool, test): (Vec<usize>, Vec<usize>) = if both {
             rows.iter().partition(|row| **row < self.first)
         } else {
             let third = rows.len() / 3;
             (rows.split_off(third), rows)
         };
-        if pool.is_empty() && self.two_files {
-            pool = test.split_off(test.len().saturating_sub(self.samples));
-        }
         // A network in both files is not unseen.
         let judged: BTreeSet<&str> = test.iter().map(|row| self.table.rows[*row].id.as_str()).collect();
         pool.retain(|row| !judged.contains(self.table.rows[*row].id.as_str()));
