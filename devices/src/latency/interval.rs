@@ -13,16 +13,22 @@ pub const CONFIDENCE: f64 = 0.9;
 /// common part.
 pub fn cv_plus(folds: &[f64], residuals: &[f64], confidence: f64) -> (f64, f64) {
     let ends = |sign: f64| {
-        let mut ends: Vec<f64> =
-            folds.iter().zip(residuals).map(|(fold, residual)| fold * (1.0 + sign * residual)).collect();
-        ends.sort_by(f64::total_cmp);
-        ends
+        folds.iter().zip(residuals).map(|(fold, residual)| fold * (1.0 + sign * residual)).collect()
     };
-    let (lows, highs) = (ends(-1.0), ends(1.0));
-    let n = lows.len() as f64;
-    let low = at_rank(&lows, ((1.0 - confidence) * (n + 1.0) + 1e-9).floor()).unwrap_or(0.0).max(0.0);
-    let high = at_rank(&highs, upper_rank(highs.len(), confidence)).unwrap_or(f64::INFINITY);
-    (low, high)
+    let (low, high) = jackknife(ends(-1.0), ends(1.0), confidence);
+    (low.unwrap_or(0.0).max(0.0), high.unwrap_or(f64::INFINITY))
+}
+
+/// The two order statistics of [`cv_plus`] among lower and upper ends; `None` where the rank lies beyond the sample.
+pub(super) fn jackknife(
+    mut lows: Vec<f64>,
+    mut highs: Vec<f64>,
+    confidence: f64,
+) -> (Option<f64>, Option<f64>) {
+    lows.sort_by(f64::total_cmp);
+    highs.sort_by(f64::total_cmp);
+    let rank = ((1.0 - confidence) * (lows.len() as f64 + 1.0) + 1e-9).floor();
+    (at_rank(&lows, rank), at_rank(&highs, upper_rank(highs.len(), confidence)))
 }
 
 /// Rank of the upper end among `n` values.

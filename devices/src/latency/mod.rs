@@ -3,9 +3,17 @@
 //! Adding a kind of model is one file and one line in the table `MODELS`. Every prediction carries an interval, and every
 //! fitted model knows its own held-out error.
 
+mod adaptive;
+mod additive;
+mod boost;
+mod cholesky;
+mod choose;
+mod evaluate;
 mod interval;
+mod joint;
 mod nnls;
 mod ridge;
+mod terms;
 
 use masktas_runtime::Features;
 use serde::{Deserialize, Serialize};
@@ -13,9 +21,13 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 use crate::measure::Key;
 
+pub use adaptive::{Adaptive, MIN_SAMPLES_WITH_SOURCES, Tried};
+pub use choose::{active, diverse};
+pub use evaluate::Regime;
 pub use interval::{CONFIDENCE, cv_plus};
 pub use nnls::{Nnls, solve};
 pub use ridge::{MIN_SAMPLES, Ridge};
+pub use terms::SOURCE;
 
 /// One measured graph.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -119,6 +131,12 @@ pub trait LatencyModel {
     /// [`Error::NotFitted`].
     fn key(&self) -> Result<&Key>;
 
+    /// What was fitted and how well it does on measurements left out, in one line for people.
+    ///
+    /// # Errors
+    /// [`Error::NotFitted`].
+    fn describe(&self) -> Result<String>;
+
     /// The model as JSON, for [`from_json`].
     ///
     /// # Errors
@@ -130,14 +148,21 @@ type Make = fn() -> Box<dyn LatencyModel>;
 type Read = fn(serde_json::Value) -> serde_json::Result<Box<dyn LatencyModel>>;
 
 /// The registry: name, maker, reader.
-const MODELS: &[(&str, Make, Read)] = &[(
-    ridge::NAME,
-    || Box::new(Ridge::default()),
-    |value| Ok(Box::new(serde_json::from_value::<Ridge>(value)?)),
-)];
+const MODELS: &[(&str, Make, Read)] = &[
+    (
+        adaptive::NAME,
+        || Box::new(Adaptive::default()),
+        |value| Ok(Box::new(serde_json::from_value::<Adaptive>(value)?)),
+    ),
+    (
+        ridge::NAME,
+        || Box::new(Ridge::default()),
+        |value| Ok(Box::new(serde_json::from_value::<Ridge>(value)?)),
+    ),
+];
 
-/// The kind that a profile is fitted with.
-pub const DEFAULT: &str = ridge::NAME;
+/// The kind that serves best where nothing else is asked for.
+pub const DEFAULT_MODEL: &str = adaptive::NAME;
 
 /// Names of all kinds of latency model.
 pub fn latency_models() -> Vec<&'static str> {
@@ -161,8 +186,9 @@ struct Stored {
     model: serde_json::Value,
 }
 
-/// Version of the stored form.
-const STORED: u32 = 1;
+/// Version of the stored form, and the oldest that is read: version 1 held a ridge, whose form has not changed.
+const STORED: u32 = 2;
+const OLDEST: u32 = 1;
 
 fn to_json(kind: &str, model: &impl Serialize) -> Result<String> {
     let fail = |e: serde_json::Error| Error::InvalidLatencyModel { reason: e.to_string() };
@@ -177,9 +203,9 @@ fn to_json(kind: &str, model: &impl Serialize) -> Result<String> {
 pub fn from_json(text: &str) -> Result<Box<dyn LatencyModel>> {
     let fail = |e: serde_json::Error| Error::InvalidLatencyModel { reason: e.to_string() };
     let stored: Stored = serde_json::from_str(text).map_err(fail)?;
-    if stored.version != STORED {
+    if !(OLDEST..=STORED).contains(&stored.version) {
         return Err(Error::InvalidLatencyModel {
-            reason: format!("its version is {} and this program reads {STORED}", stored.version),
+            reason: format!("its version is {} and this program reads {OLDEST} to {STORED}", stored.version),
         });
     }
     let found = MODELS.iter().find(|(known, _, _)| *known == stored.kind);
@@ -214,7 +240,7 @@ mod tests {
             from_json(&text).err().unwrap().to_string()
         };
         assert!(text("forest", 1).contains("forest") && text("forest", 1).contains("ridge"));
-        assert!(text("ridge", 2).contains('2'));
+        assert!(text("ridge", 3).contains("version is 3") && text("ridge", 3).contains("1 to 2"));
         assert!(latency_model("forest").is_err());
     }
 }

@@ -1,5 +1,7 @@
 //! Non-negative least squares with a ridge penalty, by cyclic coordinate descent.
 
+use super::cholesky::Cholesky;
+
 /// The problem `min_b |A b - 1|^2 / n + lambda |b|^2` subject to `b >= 0`, through its Gram matrix. The columns of `A` are
 /// scaled to unit root mean square, so that one `lambda` means the same for all of them.
 #[derive(Clone, Debug)]
@@ -13,12 +15,21 @@ pub struct Nnls {
 impl Nnls {
     /// Sums up `rows` (each of `columns` entries; entries beyond are ignored, missing ones are 0). A column of
     /// zeros keeps the coefficient 0.
-    pub fn new<'a>(columns: usize, rows: impl IntoIterator<Item = &'a [f64]> + Clone) -> Self {
+    pub fn new<'a>(columns: usize, rows: impl IntoIterator<Item = &'a [f64]>) -> Self {
+        Self::weighted(columns, rows.into_iter().map(|row| (row, 1.0)))
+    }
+
+    /// As [`Nnls::new`], where each row counts as much as its weight says (at least 0, 1 being a whole row): the problem is
+    /// `min_b sum w (A b - 1)^2 / sum w + lambda |b|^2`. The scale of a column does not depend on the weights, so that
+    /// `lambda` means the same while weights change.
+    pub fn weighted<'a>(columns: usize, rows: impl IntoIterator<Item = (&'a [f64], f64)>) -> Self {
+        let rows: Vec<(&[f64], f64)> = rows.into_iter().collect();
         let mut squares = vec![0.0; columns];
-        let mut n = 0.0f64;
-        for row in rows.clone() {
+        let (mut n, mut total) = (0.0f64, 0.0f64);
+        for (row, weight) in &rows {
             n += 1.0;
-            for (square, value) in squares.iter_mut().zip(row) {
+            total += weight;
+            for (square, value) in squares.iter_mut().zip(*row) {
                 *square += value * value;
             }
         }
@@ -27,14 +38,29 @@ impl Nnls {
         let mut gram = vec![0.0; columns * columns];
         let mut target = vec![0.0; columns];
         let mut scaled = vec![0.0; columns];
-        for row in rows {
-            for ((slot, value), scale) in scaled.iter_mut().zip(row).zip(&scale) {
+        for (row, weight) in &rows {
+            let share = if total > 0.0 { weight / total } else { 0.0 };
+            for ((slot, value), scale) in scaled.iter_mut().zip(*row).zip(&scale) {
                 *slot = if *scale > 0.0 { value / scale } else { 0.0 };
             }
-            for ((sums, a), sum) in gram.chunks_exact_mut(columns.max(1)).zip(&scaled).zip(&mut target) {
-                *sum += a / n;
-                for (slot, b) in sums.iter_mut().zip(&scaled) {
-                    *slot += a * b / n;
+            let lines = gram.chunks_exact_mut(columns.max(1)).zip(&mut target);
+            for ((j, a), (sums, sum)) in scaled.iter().enumerate().zip(lines) {
+                if *a == 0.0 {
+                    continue;
+                }
+                let a = a * share;
+                *sum += a;
+                // The lower half; the upper one mirrors it.
+                for (slot, b) in sums.iter_mut().zip(&scaled).take(j + 1) {
+                    *slot += a * b;
+                }
+            }
+        }
+        for j in 0..columns {
+            for k in 0..j {
+                let value = gram.get(j * columns + k).copied().unwrap_or(0.0);
+                if let Some(slot) = gram.get_mut(k * columns + j) {
+                    *slot = value;
                 }
             }
         }
@@ -155,36 +181,10 @@ impl Nnls {
 }
 
 /// Solves a symmetric positive definite system, given row by row; `None` when it is not positive definite.
-fn cholesky_solve(mut a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
-    let n = b.len();
-    for j in 0..n {
-        for k in 0..j {
-            let l = *a.get(j * n + k)?;
-            for i in j..n {
-                *a.get_mut(i * n + j)? -= *a.get(i * n + k)? * l;
-            }
-        }
-        let pivot = *a.get(j * n + j)?;
-        if pivot.is_nan() || pivot <= 0.0 {
-            return None;
-        }
-        let root = pivot.sqrt();
-        for i in j..n {
-            *a.get_mut(i * n + j)? /= root;
-        }
-    }
-    for i in 0..n {
-        for k in 0..i {
-            *b.get_mut(i)? -= *a.get(i * n + k)? * *b.get(k)?;
-        }
-        *b.get_mut(i)? /= *a.get(i * n + i)?;
-    }
-    for i in (0..n).rev() {
-        for k in i + 1..n {
-            *b.get_mut(i)? -= *a.get(k * n + i)? * *b.get(k)?;
-        }
-        *b.get_mut(i)? /= *a.get(i * n + i)?;
-    }
+fn cholesky_solve(a: Vec<f64>, mut b: Vec<f64>) -> Option<Vec<f64>> {
+    let factor = Cholesky::new(a, b.len())?;
+    factor.forward(&mut b);
+    factor.backward(&mut b);
     Some(b)
 }
 

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 
 use super::interval::{CONFIDENCE, at_rank, cv_plus, upper_rank};
 use super::nnls::Nnls;
+use super::terms::{canonical, check, check_features, outside, range};
 use super::{HeldOut, LatencyModel, Prediction, Sample, to_json};
 use crate::error::{Error, Result};
 use crate::measure::Key;
@@ -21,8 +22,6 @@ const FOLDS: usize = 10;
 const PENALTIES: [f64; 13] = [1.0, 0.3, 0.1, 3e-2, 1e-2, 3e-3, 1e-3, 3e-4, 1e-4, 3e-5, 1e-5, 3e-6, 1e-6];
 /// Largest relative residual, so that a left-out prediction of 0 ms stays a number that can be stored.
 const WORST: f64 = 1e6;
-/// A feature this far outside the measured range (as a fraction of its end) counts as extrapolation.
-const MARGIN: f64 = 0.02;
 
 /// Latency as a non-negative sum of features and a constant.
 ///
@@ -78,60 +77,14 @@ fn dot(coefficients: &[f64], terms: &[f64]) -> f64 {
     coefficients.iter().zip(terms).map(|(c, t)| c * t).sum()
 }
 
-fn check_features(features: &Features, version: u32, names: &[String]) -> Result<()> {
-    let fail = |reason| Err(Error::InvalidFeatures { reason });
-    if features.version != version {
-        return fail(format!("their version is {} and the model's is {version}", features.version));
-    }
-    if features.names != names || features.values.len() != names.len() {
-        return fail(format!(
-            "they have {} names and {} values, and the model has {} names, or the names differ",
-            features.names.len(),
-            features.values.len(),
-            names.len()
-        ));
-    }
-    match features.values.iter().zip(names).find(|(value, _)| !(value.is_finite() && **value >= 0.0)) {
-        Some((value, name)) => fail(format!("`{name}` is {value} and must be finite and at least 0")),
-        None => Ok(()),
-    }
-}
-
-fn check(samples: &[Sample]) -> Result<(&Features, &Key)> {
-    let first = match samples.first() {
-        Some(first) if samples.len() >= MIN_SAMPLES => first,
-        _ => return Err(Error::TooFewSamples { got: samples.len(), need: MIN_SAMPLES }),
-    };
-    for sample in samples {
-        first.key.matches(&sample.key)?;
-        check_features(&sample.features, first.features.version, &first.features.names)?;
-        if !(sample.ms.is_finite() && sample.ms > 0.0) {
-            return Err(Error::InvalidFeatures {
-                reason: format!("a measured latency is {} ms and must be above 0", sample.ms),
-            });
-        }
-    }
-    Ok((&first.features, &first.key))
-}
-
-/// Orders measurements by their own content, so that their order in the caller's list cannot matter.
-fn canonical(samples: &[Sample]) -> Vec<(Vec<f64>, f64)> {
-    let mut rows: Vec<(Vec<f64>, f64)> = samples.iter().map(|s| (terms(&s.features), s.ms)).collect();
-    rows.sort_by(|a, b| {
-        let by_terms = a.0.iter().zip(&b.0).map(|(x, y)| x.total_cmp(y)).find(|order| order.is_ne());
-        by_terms.unwrap_or_else(|| a.1.total_cmp(&b.1))
-    });
-    rows
-}
-
 impl LatencyModel for Ridge {
     fn name(&self) -> &'static str {
         NAME
     }
 
     fn fit(&mut self, samples: &[Sample]) -> Result<()> {
-        let (features, key) = check(samples)?;
-        let rows = canonical(samples);
+        let (features, key) = check(samples, MIN_SAMPLES)?;
+        let rows = canonical(samples.iter().map(|s| (terms(&s.features), s.ms)).collect());
         let columns = features.names.len() + 1;
         let relative: Vec<Vec<f64>> =
             rows.iter().map(|(terms, ms)| terms.iter().map(|term| term / ms).collect()).collect();
@@ -172,12 +125,7 @@ impl LatencyModel for Ridge {
         let held_out = held_out(&rows, &left_out, &residuals)?;
         let coefficients =
             path(columns, relative.iter().map(Vec::as_slice)).into_iter().nth(best).unwrap_or_default();
-        let range = (0..features.names.len())
-            .map(|column| {
-                let values = rows.iter().filter_map(|(terms, _)| terms.get(column).copied());
-                values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)))
-            })
-            .collect();
+        let range = range(&rows, features.names.len());
         self.fitted = Some(Fitted {
             version: features.version,
             names: features.names.clone(),
@@ -203,11 +151,7 @@ impl LatencyModel for Ridge {
             .filter_map(|(fold, residual)| Some((*by_fold.get(*fold)?, *residual)))
             .unzip();
         let (low, high) = cv_plus(&folds, &residuals, CONFIDENCE);
-        let extrapolated = features
-            .values
-            .iter()
-            .zip(&fitted.range)
-            .any(|(value, (low, high))| *value < low * (1.0 - MARGIN) || *value > high * (1.0 + MARGIN));
+        let extrapolated = outside(&features.values, &fitted.range);
         let ms = dot(&fitted.coefficients, &terms);
         // Rounding may put the ends of a perfect fit on one side of it.
         Ok(Prediction { ms, low: low.min(ms), high: high.max(ms), extrapolated })
@@ -219,6 +163,18 @@ impl LatencyModel for Ridge {
 
     fn key(&self) -> Result<&Key> {
         Ok(&self.fitted()?.key)
+    }
+
+    fn describe(&self) -> Result<String> {
+        let fitted = self.fitted()?;
+        let error = &fitted.held_out;
+        Ok(format!(
+            "a non-negative sum of {} terms, from {} measurements: left-out error {:.1} %, 90 % interval {:.0} % wide",
+            fitted.coefficients.iter().filter(|c| **c > 0.0).count(),
+            error.n,
+            100.0 * error.mape,
+            100.0 * error.width
+        ))
     }
 
     fn to_json(&self) -> Result<String> {

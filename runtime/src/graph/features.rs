@@ -14,7 +14,7 @@ use crate::graph::shapes::{Value, Values};
 use crate::graph::{Graph, Node};
 
 /// Version of the names and of the rules of counting.
-pub const FEATURES_VERSION: u32 = 1;
+pub const FEATURES_VERSION: u32 = 2;
 
 /// Kinds of operations that compute or move data, in the order of the vector.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -56,6 +56,11 @@ const KINDS: [(Kind, &str); 10] = [
 const TERMS: [(&str, &str); 4] =
     [("launches", "1"), ("flops", "FLOP"), ("elements", "element"), ("bytes", "byte")];
 
+/// Kinds whose work can be bound by computing or by moving, and machine balances, in FLOP per byte, at which one turns into the
+/// other: edge processors lie between a few (a small core) and tens (a GPU or a matrix unit).
+const ROOFED: [(Kind, &str); 3] = [(Kind::Conv, "conv"), (Kind::Linear, "linear"), (Kind::Matmul, "matmul")];
+const BALANCES: [u32; 3] = [4, 16, 64];
+
 /// Terms of the whole graph and their units.
 const TOTALS: [(&str, &str); 5] = [
     ("total.launches", "1"),
@@ -72,7 +77,10 @@ const TOTALS: [(&str, &str); 5] = [
 /// `launches`, the number of operations; `flops`, two for each multiply-add of products and
 /// convolutions and nothing for the other kinds; `elements` written; `bytes` read and written
 /// (constants included). `total.launches` leaves views out; `total.weight_bytes` counts each
-/// constant once, however often it is read. Operations whose result follows from shapes alone cost nothing.
+/// constant once, however often it is read. `roof_B` of `conv`, `linear` and `matmul`, with `B` = 4, 16 and 64, sums
+/// `max(FLOP, B x byte)` over single operations: on a machine that computes `B` FLOP in the time in which it moves one byte an
+/// operation takes as long as the slower of both (the roofline of Williams, Waterman and Patterson, 2009), and a non-negative sum of
+/// a few such terms follows any balance between them, which sums of FLOP and bytes cannot. Operations whose result follows from shapes alone cost nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Features {
     /// Version of names and rules.
@@ -109,6 +117,7 @@ impl Graph {
     pub fn features_with(&self, symbols: &BTreeMap<String, usize>) -> Result<Features> {
         let values = self.infer(symbols)?;
         let mut table = [[0.0f64; TERMS.len()]; KINDS.len()];
+        let mut roofs = [[0.0f64; BALANCES.len()]; ROOFED.len()];
         let mut activations = 0.0;
         for node in &self.nodes {
             let Some(first) = node.outputs.first().and_then(|name| values.get(name.as_str())) else {
@@ -128,9 +137,16 @@ impl Graph {
             let elements: f64 =
                 known(node.outputs.iter(), &values).map(|value| value.elements() as f64).sum();
             let moved = if kind == Kind::View { 0.0 } else { read + written };
-            for (term, more) in row.iter_mut().zip([1.0, flops(node, kind, first, &values), elements, moved])
-            {
+            let work = flops(node, kind, first, &values);
+            for (term, more) in row.iter_mut().zip([1.0, work, elements, moved]) {
                 *term += more;
+            }
+            if let Some(roofs) =
+                ROOFED.iter().position(|(own, _)| *own == kind).and_then(|i| roofs.get_mut(i))
+            {
+                for (term, balance) in roofs.iter_mut().zip(BALANCES) {
+                    *term += work.max(f64::from(balance) * moved);
+                }
             }
             if kind != Kind::View {
                 activations += written;
@@ -138,11 +154,16 @@ impl Graph {
         }
         let weights: f64 =
             self.constants.values().map(|t| t.elements() as f64 * t.dtype().bytes() as f64).sum();
-        Ok(assemble(&table, weights, activations))
+        Ok(assemble(&table, &roofs, weights, activations))
     }
 }
 
-fn assemble(table: &[[f64; TERMS.len()]; KINDS.len()], weights: f64, activations: f64) -> Features {
+fn assemble(
+    table: &[[f64; TERMS.len()]; KINDS.len()],
+    roofs: &[[f64; BALANCES.len()]; ROOFED.len()],
+    weights: f64,
+    activations: f64,
+) -> Features {
     let mut features = Features { version: FEATURES_VERSION, names: vec![], units: vec![], values: vec![] };
     let mut push = |name: String, unit: &str, value: f64| {
         features.names.push(name);
@@ -163,6 +184,11 @@ fn assemble(table: &[[f64; TERMS.len()]; KINDS.len()], weights: f64, activations
     }
     for ((name, unit), value) in TOTALS.iter().zip([launches, flops, bytes, weights, activations]) {
         push((*name).to_owned(), unit, value);
+    }
+    for ((_, kind), terms) in ROOFED.iter().zip(roofs) {
+        for (balance, value) in BALANCES.iter().zip(terms) {
+            push(format!("{kind}.roof_{balance}"), "FLOP", *value);
+        }
     }
     features
 }
@@ -238,6 +264,10 @@ mod tests {
             ("linear.flops", 2.0 * 5.0 * 3.0 * 4.0),
             ("linear.bytes", 4.0 * (15.0 + 12.0 + 20.0)),
             ("matmul.flops", 2.0 * 5.0 * 4.0 * 5.0),
+            // 47 numbers of 4 bytes are moved: 752 FLOP at 4 per byte, more than the 120 that are computed.
+            ("linear.roof_4", 752.0),
+            ("matmul.roof_16", 16.0 * 4.0 * 65.0),
+            ("conv.roof_64", 0.0),
             ("softmax.elements", 25.0),
             ("copy.bytes", 4.0 * 40.0),
             ("view.launches", 1.0),
@@ -261,7 +291,7 @@ mod tests {
         b.output(&y, Dtype::F32, [Dim::Fixed(1)]);
         let (a, b) = (graph().features().unwrap(), b.finish().unwrap().features().unwrap());
         assert_eq!((&a.names, &a.units, a.version), (&b.names, &b.units, b.version));
-        assert_eq!(a.names.len(), KINDS.len() * TERMS.len() + TOTALS.len());
+        assert_eq!(a.names.len(), KINDS.len() * TERMS.len() + TOTALS.len() + ROOFED.len() * BALANCES.len());
         assert!(a.values.iter().chain(&b.values).all(|v| *v >= 0.0 && v.is_finite()));
     }
 

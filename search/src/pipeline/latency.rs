@@ -6,7 +6,7 @@ use std::sync::Mutex;
 
 use masktas_devices::catalogue::{PriorOptions, Processor, prior};
 use masktas_devices::engine::EngineOptions;
-use masktas_devices::latency::{DEFAULT, HeldOut, LatencyModel, Prediction, from_json, latency_model};
+use masktas_devices::latency::{DEFAULT_MODEL, HeldOut, LatencyModel, Prediction, from_json, latency_model};
 use masktas_devices::measure::BenchJob;
 use masktas_devices::profile::{
     EngineProfile, FORMAT, NamedModel, ProfileFile, ProfileJob, Row, SpaceId, profile_models,
@@ -270,7 +270,7 @@ fn profile(
         other => other?,
     };
     let samples: Vec<_> = rows.iter().filter_map(Row::sample).collect();
-    let mut model = latency_model(DEFAULT)?;
+    let mut model = latency_model(DEFAULT_MODEL)?;
     model.fit(&samples)?;
     let fitted = rows
         .iter()

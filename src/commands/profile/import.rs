@@ -72,7 +72,7 @@ fn of_csv(from: &Path, options: &Options, console: &mut Console) -> Result<Profi
     };
     let folder = from.parent().unwrap_or(Path::new(""));
     let rows = import_csv(from, &imported, &|id| features(id, folder, &space))?;
-    let mut model = latency_model(masktas_devices::latency::DEFAULT)?;
+    let mut model = latency_model(masktas_devices::latency::DEFAULT_MODEL)?;
     model.fit(&rows.iter().filter_map(Row::sample).collect::<Vec<_>>())?;
     let json = serde_json::from_str(&model.to_json()?).map_err(|error| {
         Failure::failed(format!("the fitted model cannot be stored: {error}; report this"))
