@@ -11,7 +11,8 @@ use common::{file, graph, here, vit};
 use masktas_devices::latency::{DEFAULT_MODEL, latency_model};
 use masktas_devices::stats::Rng;
 use masktas_devices::{
-    EngineOptions, HeldOut, NamedModel, Prediction, ProfileJob, Protocol, Row, Sample, profile_models,
+    BenchJob, EngineOptions, HeldOut, Local, NamedModel, Prediction, ProfileJob, Protocol, Row, Sample,
+    profile_models,
 };
 use masktas_export::{Arch, VitArch, VitBlock};
 
@@ -30,14 +31,17 @@ const TEST: usize = 200;
 fn measure(engine: &str, models: &[NamedModel<'_>]) -> Vec<Sample> {
     let reference = file(&graph(&vit(96, &[2; 6]), 0));
     let protocol = Protocol { min_rounds: 8, max_rounds: 30, spread_s: 0.0, ..Protocol::default() };
-    let options = EngineOptions::default();
-    let mut job = ProfileJob::new(models, &reference, &options, &protocol);
-    job.engine = engine;
+    let job = ProfileJob::new(models, &reference, BenchJob::new(engine, &protocol));
     let mut rows = Vec::new();
-    profile_models(&job, &mut |_| ControlFlow::Continue(()), &mut |row| {
-        rows.push(row);
-        Ok(())
-    })
+    profile_models(
+        &mut Local::new(&EngineOptions::default()),
+        &job,
+        &mut |_| ControlFlow::Continue(()),
+        &mut |row| {
+            rows.push(row);
+            Ok(())
+        },
+    )
     .unwrap();
     rows.iter().filter_map(Row::sample).collect()
 }

@@ -3,6 +3,9 @@
 //! Without options it speaks on its standard input and output with the program that started it, over `ssh`, `adb shell` or
 //! `docker exec`. With `--listen` it waits for clients.
 
+// It is a program, and prints.
+#![allow(clippy::print_stdout, clippy::print_stderr)]
+
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::process::ExitCode;

@@ -96,7 +96,7 @@ impl Address {
                     rest.split_once('@').ok_or_else(|| fail("it has no token before an `@`"))?;
                 let (at, pin) = rest.split_once('#').ok_or_else(|| fail("it has no pin after a `#`"))?;
                 let pin = Pin::parse(pin).ok_or_else(|| fail("its pin is not 64 hexadecimal digits"))?;
-                if !at.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok()) {
+                if at.rsplit_once(':').is_none_or(|(_, port)| port.parse::<u16>().is_err()) {
                     return Err(fail("it has no port"));
                 }
                 Ok(Self::Tcp { at: name(at, "host and port")?, token: token.to_owned(), pin })
