@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use masktas_devices::catalogue::{Because, Choice, Connected, choose};
+use masktas_devices::transport::FORMS;
 use masktas_devices::{Address, Catalogue, Fingerprint, Library, Local, Remote, RemoteOptions, Transport};
 use masktas_search::pipeline::Connection;
 use masktas_search::recipe::HOST;
@@ -20,9 +21,8 @@ pub struct TargetArgs {
     /// The device: a name or family of `masktas devices`; `host`: this machine
     #[arg(long, value_name = "NAME")]
     pub target: Option<String>,
-    /// Where the device is: ssh://[USER@]HOST[:PORT], adb://[SERIAL], docker://CONTAINER, local, exec:COMMAND, or the
-    /// address that a listening masktas-agent printed
-    #[arg(long, value_name = "ADDRESS")]
+    // Not a comment: its brackets would be links.
+    #[arg(long, value_name = "ADDRESS", help = format!("Where the device is: {FORMS}"))]
     pub connect: Option<String>,
     /// The agent for the device's processor; else the one in ~/.cache/masktas/agents/PROCESSOR, or beside this program
     #[arg(long, value_name = "FILE", requires = "connect")]
