@@ -82,6 +82,11 @@ fn an_emulated_board_measures() {
     let launcher = format!("{emulator} -L {system}");
     let mut args = vec!["-L".to_owned(), system.clone(), agent.display().to_string()];
     args.extend(["--folder".into(), folder.path().display().to_string(), "--launcher".into(), launcher]);
+    // Named, because this test's own library may be named in the environment, which the agent inherits.
+    let beside = std::fs::read_dir(agent.parent().unwrap()).unwrap().flatten().map(|entry| entry.path());
+    let mut libraries = beside.filter(|path| path.to_string_lossy().contains("libonnxruntime.so"));
+    let library = libraries.next().expect("`make agent` puts ONNX Runtime beside the agent");
+    args.extend(["--ort-lib".into(), library.display().to_string()]);
     let address = Address::Exec { program: emulator.into(), args };
     let mut device = Remote::connect(&address, &RemoteOptions::default()).unwrap();
     let (machine, engines) = device.machine(1).unwrap();
