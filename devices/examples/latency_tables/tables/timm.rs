@@ -7,7 +7,7 @@ use super::{Row, Table, device};
 use crate::csv::Csv;
 
 /// What the name of a vision transformer contains.
-const TRANSFORMERS: [&str; 32] = [
+const TRANSFORMERS: [&str; 28] = [
     "vit",
     "beit",
     "swin",
@@ -33,11 +33,7 @@ const TRANSFORMERS: [&str; 32] = [
     "repvit",
     "swiftformer",
     "edgenext",
-    "mobileone",
-    "inception_next",
-    "mambaout",
     "metaformer",
-    "convformer",
     "dinov",
     "naflex",
 ];
@@ -48,6 +44,7 @@ pub fn read(files: &[Csv]) -> Result<(Table, Vec<usize>), String> {
         let model = csv.column("model")?;
         names.extend(csv.rows.iter().map(|row| row[model].clone()));
     }
+    let costs = costs(files)?;
     let families = families(&names, 6);
     let mut terms = vec![
         ("gmacs".to_owned(), "GMAC"),
@@ -59,28 +56,17 @@ pub fn read(files: &[Csv]) -> Result<(Table, Vec<usize>), String> {
     let (mut devices, mut rows, mut counts) = (Vec::new(), Vec::new(), Vec::new());
     for csv in files {
         let [bench, model] = [csv.column("bench")?, csv.column("model")?];
-        let [rate, image, gmacs, macts, weights] = [
-            csv.column("infer_samples_per_sec")?,
-            csv.column("infer_img_size")?,
-            csv.column("infer_gmacs")?,
-            csv.column("infer_macts")?,
-            csv.column("param_count")?,
-        ];
+        let [rate, image] = [csv.column("infer_samples_per_sec")?, csv.column("infer_img_size")?];
         let mut own: BTreeMap<String, Row> = BTreeMap::new();
         for row in &csv.rows {
             if !TRANSFORMERS.iter().any(|part| row[model].contains(part)) {
                 continue;
             }
-            let numbers = [rate, image, gmacs, macts, weights].map(|column| csv.number(row, column));
-            let [Some(rate), Some(image), Some(gmacs), Some(macts), Some(weights)] = [
-                numbers[0].clone()?,
-                numbers[1].clone()?,
-                numbers[2].clone()?,
-                numbers[3].clone()?,
-                numbers[4].clone()?,
-            ] else {
+            let (Some(rate), Some(image)) = (csv.number(row, rate)?, csv.number(row, image)?) else {
                 continue;
             };
+            let id = format!("{}@{image}", row[model]);
+            let Some([gmacs, macts, weights]) = costs.get(&id).copied() else { continue };
             if rate <= 0.0 {
                 continue;
             }
@@ -96,7 +82,6 @@ pub fn read(files: &[Csv]) -> Result<(Table, Vec<usize>), String> {
             let class = if machine.contains("cpu") { "cpu" } else { "nvidia" };
             device(&mut devices, &row[bench], class, &machine);
             let kind = family(&row[model]);
-            let id = format!("{}@{image}", row[model]);
             let entry = own.entry(id.clone()).or_insert_with(|| {
                 let mut values = vec![gmacs, macts, weights, image * image];
                 values.extend(families.iter().map(|family| if *family == kind { 1.0 } else { 0.0 }));
@@ -108,4 +93,22 @@ pub fn read(files: &[Csv]) -> Result<(Table, Vec<usize>), String> {
         rows.extend(own.into_values());
     }
     Ok((Table { terms, fine: vec![], flops: Some(0), modelled: false, devices, rows }, counts))
+}
+
+/// GMAC, million activations and million weights of each model at each image size: not every bench states them.
+fn costs(files: &[Csv]) -> Result<BTreeMap<String, [f64; 3]>, String> {
+    let mut costs = BTreeMap::new();
+    for csv in files {
+        let [model, image] = [csv.column("model")?, csv.column("infer_img_size")?];
+        let columns = [csv.column("infer_gmacs")?, csv.column("infer_macts")?, csv.column("param_count")?];
+        for row in &csv.rows {
+            let Some(image) = csv.number(row, image)? else { continue };
+            let numbers = columns.map(|column| csv.number(row, column));
+            let [gmacs, macts, weights] = numbers;
+            if let (Some(gmacs), Some(macts), Some(weights)) = (gmacs?, macts?, weights?) {
+                costs.entry(format!("{}@{image}", row[model])).or_insert([gmacs, macts, weights]);
+            }
+        }
+    }
+    Ok(costs)
 }
