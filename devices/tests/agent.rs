@@ -13,7 +13,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use common::{file, graph, here, vit};
+use common::{engine_here, file, graph, model, quick, vit};
 use masktas_devices::{
     Address, BenchJob, Error, NamedModel, Outcome, ProfileJob, Protocol, Remote, RemoteOptions, Row, Summary,
     Transport, profile_models,
@@ -22,35 +22,14 @@ use masktas_runtime::{Dim, Dtype, Graph, GraphBuilder};
 
 const AGENT: &str = env!("CARGO_BIN_EXE_masktas-agent");
 
-/// Short rounds: the tests look at the machinery, not at this machine's steadiness.
-fn quick() -> Protocol {
-    Protocol {
-        runs: 2,
-        min_rounds: 3,
-        max_rounds: 4,
-        spread_s: 0.0,
-        batch: 3,
-        calibration_s: 0.0,
-        ..Protocol::default()
-    }
-}
-
 /// Rounds that last long enough for something to happen between the first and the last.
 fn long() -> Protocol {
     Protocol { max_rounds: 100_000, spread_s: 1.5, ..quick() }
 }
 
-fn engine_here() -> &'static str {
-    if here("ort") { "ort" } else { "tract" }
-}
-
 fn job<'a>(models: &'a [NamedModel<'a>], reference: &'a [u8]) -> ProfileJob<'a> {
     let bench = BenchJob { gate: Some(engine_here().into()), ..BenchJob::new(engine_here(), &quick()) };
     ProfileJob { retries: 0, ..ProfileJob::new(models, reference, bench) }
-}
-
-fn model(id: &str, graph: &Graph) -> NamedModel<'static> {
-    NamedModel::new(id, graph.features().unwrap(), file(graph))
 }
 
 fn models(count: usize) -> Vec<NamedModel<'static>> {
@@ -286,7 +265,10 @@ fn a_full_disk_is_named() {
     let script = format!("trap '' XFSZ; ulimit -f 1; exec {AGENT} --folder {}", folder.path().display());
     let address = Address::Exec { program: "sh".into(), args: vec!["-c".into(), script] };
     let mut device = Remote::connect(&address, &RemoteOptions::default()).unwrap();
-    let error = run(&mut device, &job(&models(1), &reference()), &mut Vec::new()).unwrap_err().to_string();
+    // A model of several parts: the agent refuses it at the first and is sent the others all the same.
+    let large = file(&graph(&vit(256, &[4; 6]), 0));
+    assert!(large.len() > 3 * masktas_devices::agent::PART);
+    let error = run(&mut device, &job(&models(1), &large), &mut Vec::new()).unwrap_err().to_string();
     assert!(error.contains(&folder.path().display().to_string()) && error.contains("large"), "{error}");
     assert!(device.fingerprint(1).is_ok(), "the conversation goes on");
 }

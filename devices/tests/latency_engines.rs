@@ -2,7 +2,6 @@
 //! Takes minutes, so it runs only when asked for:
 //! `cargo test --release -p masktas-devices --test latency_engines -- --ignored --nocapture`.
 
-#[allow(dead_code)]
 mod common;
 
 use std::ops::ControlFlow;

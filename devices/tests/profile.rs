@@ -6,33 +6,12 @@ use std::cell::RefCell;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use common::{file, graph, here, vit};
+use common::{engine_here, file, graph, model, quick, vit};
 use masktas_devices::{
     BenchJob, EngineOptions, Error, Key, Local, NamedModel, Outcome, ProfileJob, Protocol, Row, Steadiness,
     profile_models,
 };
 use masktas_runtime::Graph;
-
-/// Short rounds: the tests look at the machinery, not at this machine's steadiness.
-fn quick() -> Protocol {
-    Protocol {
-        runs: 2,
-        min_rounds: 3,
-        max_rounds: 4,
-        spread_s: 0.0,
-        batch: 3,
-        calibration_s: 0.0,
-        ..Protocol::default()
-    }
-}
-
-fn model(id: &str, graph: &Graph) -> NamedModel<'static> {
-    NamedModel::new(id, graph.features().unwrap(), file(graph))
-}
-
-fn engine_here() -> &'static str {
-    if here("ort") { "ort" } else { "tract" }
-}
 
 fn local() -> Local {
     Local::new(&EngineOptions::default())

@@ -45,7 +45,6 @@ impl TargetArgs {
             agent: self.agent.clone(),
             folders: agents().into_iter().collect(),
             ort_lib: self.device_ort_lib.clone(),
-            own: None,
         };
         Ok(Some(Connection { address: Address::parse(text)?, options }))
     }

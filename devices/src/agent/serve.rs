@@ -37,6 +37,10 @@ pub struct AgentOptions {
 /// Seconds without a request after which a conversation is over.
 const IDLE_S: u64 = 15 * 60;
 
+/// Seconds that a client has to say hello. A listening agent serves one client at a time, so one that says nothing must not
+/// keep the others out.
+const HELLO_S: u64 = 30;
+
 /// The client's end of the line, shared with the thread that says that the agent is alive.
 type Out = Arc<Mutex<Box<dyn Write + Send>>>;
 
@@ -65,7 +69,8 @@ pub fn serve(
     let lines = Lines::read(input);
     let mut agent = Agent { options, store, lines, out, welcome: false, bench: None };
     loop {
-        let request: Request = match agent.lines.hear(Duration::from_secs(IDLE_S)) {
+        let patience = if agent.welcome { IDLE_S } else { HELLO_S };
+        let request: Request = match agent.lines.hear(Duration::from_secs(patience)) {
             Ok(Heard::Message(request)) => request,
             Ok(Heard::Nothing | Heard::Gone) => return Ok(()),
             Err(error) => {

@@ -16,6 +16,8 @@ pub struct Store {
     /// Most bytes of all models; the ones unused for longest go first.
     total_max: u64,
     incoming: Option<Incoming>,
+    /// Whether the announced model was refused, so that the parts of it that are on their way are nothing new.
+    refused: bool,
 }
 
 /// A model that is being received.
@@ -34,7 +36,7 @@ impl Store {
     /// [`Error::Io`].
     pub fn new(folder: &Path, model_max: u64, total_max: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(io(folder))?;
-        Ok(Self { folder: folder.to_owned(), model_max, total_max, incoming: None })
+        Ok(Self { folder: folder.to_owned(), model_max, total_max, incoming: None, refused: false })
     }
 
     /// Whether a model must be sent. It then comes in parts.
@@ -42,7 +44,11 @@ impl Store {
     /// # Errors
     /// [`Error::ModelTooLarge`]; [`Error::Garbled`] for a hash that is none; [`Error::Io`].
     pub fn announce(&mut self, hash: &str, bytes: u64) -> Result<bool> {
-        self.incoming = None;
+        (self.incoming, self.refused) = (None, false);
+        if bytes == 0 {
+            // It would have no last part.
+            masktas_runtime::onnx::admit(&[]).map_err(|reason| Error::NotAdmitted { reason })?;
+        }
         if bytes > self.model_max {
             return Err(Error::ModelTooLarge { bytes, most: self.model_max });
         }
@@ -65,8 +71,18 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Garbled`] when the parts are not the announced model; [`Error::NotAdmitted`]; [`Error::Io`], as when the
-    /// disk is full. The model is then forgotten.
+    /// disk is full. The model is then forgotten, and the rest of its parts with it: the sender, who does not wait for an
+    /// answer to each, hears of it once.
     pub fn part(&mut self, data: &[u8]) -> Result<bool> {
+        if self.refused {
+            return Ok(false);
+        }
+        let taken = self.take(data);
+        self.refused = taken.is_err();
+        taken
+    }
+
+    fn take(&mut self, data: &[u8]) -> Result<bool> {
         let garbled = |reason: String| Error::Garbled { reason };
         let Some(mut incoming) = self.incoming.take() else {
             return Err(garbled("a part of a model came without a model".into()));
@@ -197,6 +213,8 @@ mod tests {
         assert!(store.part(b"abd").unwrap_err().to_string().contains("announced"));
         assert!(store.announce(&model_hash(b"abc"), 3).unwrap());
         assert!(store.part(b"abcd").unwrap_err().to_string().contains("4 bytes"));
+        assert!(!store.part(b"abc").unwrap(), "the rest of a refused model is no news");
+        assert!(store.announce(&model_hash(b""), 0).unwrap_err().to_string().contains("ONNX"));
         assert!(store.part(b"abc").unwrap_err().to_string().contains("without a model"));
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0, "nothing is left behind");
     }

@@ -23,15 +23,13 @@ use crate::wire::Lines;
 /// What it takes to reach a device besides its address.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteOptions {
-    /// The agent's file for the device's processor; `None`: it is looked for in `folders`, then beside this program.
+    /// The agent's file for the device's processor; `None`: it is looked for in `folders`, then beside this program; for
+    /// [`Address::Local`] beside this program alone.
     pub agent: Option<PathBuf>,
     /// Folders with one folder a processor, such as `aarch64`, that holds an agent and perhaps ONNX Runtime's library.
     pub folders: Vec<PathBuf>,
     /// Path of ONNX Runtime's library on the device; `None`: the agent looks beside itself and in its user's cache.
     pub ort_lib: Option<String>,
-    /// A program on this machine that is an agent, with its arguments, for [`Address::Local`]; `None`: the file `agent`, or the
-    /// one beside this program.
-    pub own: Option<(PathBuf, Vec<String>)>,
 }
 
 /// A device with an agent on it.
@@ -160,17 +158,11 @@ impl Transport for Remote {
                 Link::new(&device, Lines::read(reader), Box::new(writer), None, Some(token))?
             }
             Address::Local => {
-                let (program, args) = match (&self.options.own, &self.options.agent) {
-                    (Some((program, args)), None) => (program.clone(), args.clone()),
-                    (_, Some(path)) => (path.clone(), Vec::new()),
-                    (None, None) => {
-                        let folder =
-                            std::env::current_exe().ok().and_then(|exe| Some(exe.parent()?.join(AGENT)));
-                        (folder.unwrap_or_else(|| AGENT.into()), Vec::new())
-                    }
+                let beside = || {
+                    let folder = std::env::current_exe().ok();
+                    folder.and_then(|exe| Some(exe.parent()?.join(AGENT))).unwrap_or_else(|| AGENT.into())
                 };
-                let mut command = Command::new(program);
-                command.args(args);
+                let mut command = Command::new(self.options.agent.clone().unwrap_or_else(beside));
                 if let Some(path) = &self.options.ort_lib {
                     command.args(["--ort-lib", path]);
                 }

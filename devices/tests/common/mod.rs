@@ -1,6 +1,9 @@
 //! What the tests of this crate share: small random transformers and the engines that are here.
 
-use masktas_devices::{EngineOptions, Golden, LoadOptions, engine};
+// Each test program uses a part of it.
+#![allow(dead_code)]
+
+use masktas_devices::{EngineOptions, Golden, LoadOptions, NamedModel, Protocol, engine};
 use masktas_export::{Arch, LowerOptions, VitArch, VitBlock, Weights, lower, onnx};
 use masktas_runtime::{Graph, Tensor};
 
@@ -63,4 +66,27 @@ pub fn here(name: &str) -> bool {
             false
         }
     }
+}
+
+/// Short rounds: the tests look at the machinery, not at this machine's steadiness.
+pub fn quick() -> Protocol {
+    Protocol {
+        runs: 2,
+        min_rounds: 3,
+        max_rounds: 4,
+        spread_s: 0.0,
+        batch: 3,
+        calibration_s: 0.0,
+        ..Protocol::default()
+    }
+}
+
+/// A graph as a model to profile.
+pub fn model(id: &str, graph: &Graph) -> NamedModel<'static> {
+    NamedModel::new(id, graph.features().unwrap(), file(graph))
+}
+
+/// ONNX Runtime where it is, else what needs no library.
+pub fn engine_here() -> &'static str {
+    if here("ort") { "ort" } else { "tract" }
 }
