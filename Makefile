@@ -20,7 +20,7 @@ GPU_FEATURE_cuda := cuda
 # A run whose supernet is trained just long enough for its score to tell subnets apart.
 SCORE_RUN ?= runs/score
 # What make has put in place, under the names that tests look for.
-test bench: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
+test bench bench-latency: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
 test: export MASKTAS_PYTHON ?= $(CHECKER_DIR)/bin/python
 # Engines and checker are there, so a test that would skip for want of one fails instead; 0 lets it skip.
 test: export MASKTAS_REQUIRE_ENGINES ?= 1
@@ -31,7 +31,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent test-agent help setup ort checker demo test check bench bench-training bench-score cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: agent test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -70,6 +70,10 @@ bench: ort ## Run the benches; ARGS="--save-baseline NAME" or "--baseline NAME" 
 bench-training: setup ## Time the supernet's training step beside PyTorch, which is fetched first (3 GB); ARGS="--help" lists choices.
 	@$(if $(MASKTAS_PYTHON),,scripts/venv.sh "$(TORCH_DIR)" torch.txt)
 	@$(or $(MASKTAS_PYTHON),$(TORCH_DIR)/bin/python) scripts/bench_training.py $(ARGS)
+
+bench-latency: ort checker ## Time ONNX files in turn by `masktas profile` and by a plain loop over Python's onnxruntime; ARGS="FILE... --rounds N".
+	$(CARGO) build --release
+	@$(or $(MASKTAS_PYTHON),$(CHECKER_DIR)/bin/python) scripts/bench_latency.py --masktas $(PROGRAM) $(ARGS)
 
 bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128", SCORE_SET="--set KEY=VALUE".
 	$(CARGO) build --release

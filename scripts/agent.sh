@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Builds masktas-agent for a PROCESSOR (x86_64 or aarch64) against glibc 2.27, so that it starts on JetPack 4.6 and newer, and
 # puts it with ONNX Runtime for that processor into FOLDER/PROCESSOR, where masktas looks for agents.
+# With --check instead of a FOLDER it only fetches what a build needs, and fails where that cannot be had.
 set -euo pipefail
 processor=${1:?usage: agent.sh PROCESSOR FOLDER}
 folder=${2:?usage: agent.sh PROCESSOR FOLDER}
@@ -49,6 +50,7 @@ if ! rust; then
     echo "agent: there is no Rust standard library for $processor here; install it with: rustup target add $triple" >&2
     exit 1
 fi
+[ "$folder" = --check ] && exit 0
 
 cargo zigbuild --release --manifest-path "$here/../Cargo.toml" -p masktas-devices --bin masktas-agent --target "$triple.2.27"
 target=$(cargo metadata --manifest-path "$here/../Cargo.toml" --no-deps --format-version 1 |

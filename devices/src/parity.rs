@@ -3,9 +3,10 @@
 use masktas_runtime::{Dtype, Tolerance, Verdict};
 use serde::{Deserialize, Serialize};
 
-use crate::engine::{Engine, LoadOptions};
+use crate::engine::{Engine, EngineOptions, LoadOptions, engine};
 use crate::error::Result;
 use crate::measure::{Golden, largest_difference};
+use crate::worker::{Worker, model_file};
 
 /// One engine's answer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -39,21 +40,58 @@ pub struct Parity {
 /// Replays a golden pair in every engine (the bytes of an ONNX file, optimised as in use) and judges the answers by
 /// the tolerances of `masktas_runtime::tolerance`.
 pub fn parity(model: &[u8], golden: &Golden, engines: &[Box<dyn Engine>]) -> Parity {
-    let rows: Vec<ParityRow> = engines.iter().map(|engine| row(model, golden, engine.as_ref())).collect();
-    let verdict = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Fail);
-    Parity { rows, verdict }
+    Parity::of(engines.iter().map(|engine| row(model, golden, engine.as_ref())).collect())
 }
 
-fn row(model: &[u8], golden: &Golden, engine: &dyn Engine) -> ParityRow {
-    let mut row = ParityRow {
-        engine: engine.name().to_owned(),
-        version: None,
-        provider: None,
-        difference: None,
-        tolerance: Tolerance::of(Dtype::F32),
-        verdict: Verdict::Fail,
-        error: None,
+/// The same by names of engines, each in a process of its own where `options` say how to start one: what comes from
+/// elsewhere may crash an engine.
+///
+/// # Errors
+/// For an engine that does not exist, and when a process cannot be started. One that dies is a row that fails.
+pub fn parity_apart(
+    model: &[u8],
+    golden: &Golden,
+    engines: &[&str],
+    options: &EngineOptions,
+) -> Result<Parity> {
+    let Some(command) = &options.worker else {
+        let engines = engines.iter().map(|name| engine(name, options)).collect::<Result<Vec<_>>>()?;
+        return Ok(parity(model, golden, &engines));
     };
+    let file = model_file(model)?;
+    let replay = |name: &&str| {
+        engine(name, options)?;
+        let row = Worker::start(name, command)?.replay(file.path(), golden, name, options);
+        Ok(row.unwrap_or_else(|error| ParityRow { error: Some(error.to_string()), ..ParityRow::of(name) }))
+    };
+    Ok(Parity::of(engines.iter().map(replay).collect::<Result<_>>()?))
+}
+
+impl Parity {
+    fn of(rows: Vec<ParityRow>) -> Self {
+        let verdict = rows.iter().map(|row| row.verdict).max().unwrap_or(Verdict::Fail);
+        Self { rows, verdict }
+    }
+}
+
+impl ParityRow {
+    /// Of an engine that has not answered.
+    fn of(engine: &str) -> Self {
+        Self {
+            engine: engine.to_owned(),
+            version: None,
+            provider: None,
+            difference: None,
+            tolerance: Tolerance::of(Dtype::F32),
+            verdict: Verdict::Fail,
+            error: None,
+        }
+    }
+}
+
+/// One engine's answer, in this process.
+pub(crate) fn row(model: &[u8], golden: &Golden, engine: &dyn Engine) -> ParityRow {
+    let mut row = ParityRow::of(engine.name());
     match replay(model, golden, engine, &mut row) {
         Ok(difference) if difference.is_finite() => row.difference = Some(difference),
         Ok(_) => {

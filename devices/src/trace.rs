@@ -1,14 +1,12 @@
 //! Where a model's time goes: what each operation takes, tied to the nodes of the ONNX file.
 
-use std::io::Write;
-
 use serde::{Deserialize, Serialize};
 
 use crate::engine::{EngineOptions, LoadOptions, NodeRuns, engine};
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::measure::synthetic_inputs;
 use crate::stats;
-use crate::worker::Worker;
+use crate::worker::{Worker, model_file};
 
 /// Runs that are not counted.
 const WARM_UPS: usize = 3;
@@ -92,12 +90,10 @@ impl Trace {
 /// Traces a model (the bytes of an ONNX file) on this machine, in a process of its own where `options` say how to start one.
 ///
 /// # Errors
-/// [`Error::NotSupported`] for an engine that cannot tell; what loading and running give.
+/// [`crate::Error::NotSupported`] for an engine that cannot tell; what loading and running give.
 pub fn trace(job: &TraceJob, model: &[u8], options: &EngineOptions) -> Result<Trace> {
     let Some(command) = &options.worker else { return trace_here(job, model, options) };
-    let io = |source| Error::Io { path: std::env::temp_dir(), source };
-    let mut file = tempfile::NamedTempFile::with_prefix("masktas-").map_err(io)?;
-    file.write_all(model).and_then(|()| file.flush()).map_err(io)?;
+    let file = model_file(model)?;
     Worker::start("traced", command)?.trace(file.path(), job, options)
 }
 

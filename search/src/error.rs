@@ -160,6 +160,21 @@ pub enum Error {
         /// The space.
         space: String,
     },
+    /// A supernet that was trained otherwise than asked.
+    #[error(
+        "the supernet of {path} was trained with {key} = {theirs}, and {ours} is asked for; leave {key} out, or train a new \
+         one without --supernet"
+    )]
+    OtherSupernet {
+        /// Folder of its run.
+        path: std::path::PathBuf,
+        /// Key of the recipe.
+        key: String,
+        /// Its value there.
+        theirs: String,
+        /// The value asked for.
+        ours: String,
+    },
     /// A profile that was made for something else.
     #[error(
         "the profile {path} does not fit this search: its {what} is {theirs}, and {ours} is searched with; {next}"

@@ -62,6 +62,20 @@ fn check_section(
 }
 
 /// A close key of the same section, or the sections where this key exists.
+/// The first key, in the order of their names, whose value differs between two tables, with both values as text; a
+/// missing one is `none`.
+pub(crate) fn first_difference(one: &Table, other: &Table) -> Option<(String, String, String)> {
+    let names: std::collections::BTreeSet<&String> = one.keys().chain(other.keys()).collect();
+    let text = |value: Option<&Value>| value.map_or_else(|| "none".to_owned(), ToString::to_string);
+    names.into_iter().find_map(|name| match (one.get(name), other.get(name)) {
+        (Some(Value::Table(one)), Some(Value::Table(other))) => {
+            first_difference(one, other).map(|(key, one, other)| (format!("{name}.{key}"), one, other))
+        }
+        (one, other) if one == other => None,
+        (one, other) => Some((name.clone(), text(one), text(other))),
+    })
+}
+
 fn suggestion(key: &str, siblings: &Table, root: &Table) -> String {
     if closest(key, siblings.keys().map(String::as_str)).is_none() {
         let homes: Vec<String> = root

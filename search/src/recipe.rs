@@ -87,6 +87,11 @@ const HELP: &str = "compare with recipes/masktas.toml";
 const OPTIONAL: [&str; 6] =
     ["data.path", "teacher.path", "budget.latency", "budget.params", "budget.flops", "latency.provider"];
 
+/// Sections that no training reads, and a name. `threads` is among them because a supernet that is taken over brings its
+/// own number of lanes.
+const AFTER_TRAINING: [&str; 8] =
+    ["recipe", "threads", "score", "predictor", "sampler", "budget", "latency", "finetune"];
+
 /// One role of the search and who can fill it.
 #[derive(Clone, Copy, Debug)]
 pub struct Role {
@@ -162,6 +167,40 @@ impl Recipe {
         Ok(recipe)
     }
 
+    /// The same with more overrides, as [`Recipe::load`] takes them.
+    ///
+    /// # Errors
+    /// As [`Recipe::load`] for an override.
+    pub fn with(&self, sets: &[String]) -> Result<Self> {
+        let schema = schema()?;
+        let mut table = Table::try_from(self).map_err(|error| self.unwritten(&error))?;
+        for set in sets {
+            merge(&mut table, override_layer(set, &schema)?);
+        }
+        let recipe: Self = table.try_into().map_err(|error: toml::de::Error| Error::Config {
+            place: format!("--set {}", sets.join(" --set ")),
+            problem: error.message().trim().replace('\n', " "),
+            next: HELP.to_owned(),
+        })?;
+        recipe.check()?;
+        recipe.check_new()?;
+        Ok(recipe)
+    }
+
+    /// The first key whose value here and in `other` leads to another supernet, with both values; `None` when the two
+    /// train the same one. What follows training (score, sampler, budget, latency, fine-tuning) may differ.
+    ///
+    /// # Errors
+    /// As [`Recipe::to_toml`].
+    pub fn other_supernet(&self, other: &Self) -> Result<Option<(String, String, String)>> {
+        let table = |recipe: &Self| -> Result<Table> {
+            let mut table = Table::try_from(recipe).map_err(|error| recipe.unwritten(&error))?;
+            table.retain(|key, _| !AFTER_TRAINING.iter().any(|after| key == *after));
+            Ok(table)
+        };
+        Ok(keys::first_difference(&table(self)?, &table(other)?))
+    }
+
     /// Reads back what [`Recipe::to_toml`] wrote.
     ///
     /// # Errors
@@ -183,11 +222,15 @@ impl Recipe {
     /// # Errors
     /// When a value has no TOML form (a seed above 2^63-1).
     pub fn to_toml(&self) -> Result<String> {
-        toml::to_string(self).map_err(|error| Error::Invalid {
-            thing: "recipe".to_owned(),
+        toml::to_string(self).map_err(|error| self.unwritten(&error))
+    }
+
+    fn unwritten(&self, error: &toml::ser::Error) -> Error {
+        Error::Invalid {
+            thing: format!("recipe {}", self.recipe),
             problem: error.to_string(),
             next: format!("use a seed of at most {}", i64::MAX),
-        })
+        }
     }
 
     /// The same with absolute paths, which mean the same from every working directory.

@@ -126,6 +126,7 @@ fn profile_of(
         model: model.to_json().unwrap(),
         held_out: model.held_out().unwrap().clone(),
         rows: Vec::new(),
+        how: None,
     };
     run.put_doc(&latency_document(ENGINE), &report).unwrap();
 }

@@ -73,9 +73,13 @@ pub fn timings(timings: &[&Measurement], style: Style) -> String {
     format!("{}{notes}", table.show(style))
 }
 
-/// The front of a run, cheapest first.
-pub fn front(front: &[Candidate], axis: Kind, knee: Option<usize>, style: Style) -> String {
+/// Heading of milliseconds that come from the catalogue.
+const PRIOR: &str = "ms by prior, not measured";
+
+/// The front of a run, cheapest first. `prior`: its milliseconds are the catalogue's.
+pub fn front(front: &[Candidate], axis: Kind, prior: bool, knee: Option<usize>, style: Style) -> String {
     let cost = match axis {
+        Kind::Latency if prior => PRIOR,
         Kind::Latency => "predicted ms",
         Kind::Params => "parameters",
         Kind::Flops => "FLOPs",
@@ -112,15 +116,19 @@ pub fn teacher(teacher: Option<&TaughtBy>) -> String {
 }
 
 /// Members of the front that were made into files and checked; where latency counts, with prediction and measurement.
-pub fn finalists(finalists: &[Finalist], style: Style) -> String {
+/// `prior`: the prediction is the catalogue's.
+pub fn finalists(finalists: &[Finalist], prior: bool, style: Style) -> String {
     let engines =
         distinct(finalists.iter().flat_map(|one| one.parity.rows.iter().map(|row| row.engine.as_str())));
     let measured = distinct(finalists.iter().flat_map(|one| one.measured.iter().map(|m| m.engine.as_str())));
     let foretold = finalists.iter().any(|one| one.predicted.is_some());
     let mut head = vec!["score".to_owned()];
-    head.extend(foretold.then(|| "predicted ms (90 %)".to_owned()));
+    let foretelling = if prior { PRIOR } else { "predicted ms (90 %)" };
+    head.extend(foretold.then(|| foretelling.to_owned()));
     head.extend(measured.iter().map(|engine| format!("measured {engine}")));
     head.extend(engines.iter().map(|engine| format!("parity {engine}")));
+    let there = finalists.iter().any(|one| one.there.is_some());
+    head.extend(there.then(|| "parity there".to_owned()));
     head.push("id".to_owned());
     let mut table = Table::new(&head.iter().map(String::as_str).collect::<Vec<_>>());
     for one in finalists {
@@ -132,13 +140,19 @@ pub fn finalists(finalists: &[Finalist], style: Style) -> String {
         row.extend(foretold.then(|| Cell::from(predicted)));
         row.extend(measured.iter().map(|engine| {
             let found = one.measured.iter().find(|measured| measured.engine == *engine);
-            let mark = |m: &Measurement| if m.verdict == Steadiness::Steady { "" } else { " noisy" };
+            let mark = |m: &Measurement| match m.verdict {
+                Steadiness::Steady => String::new(),
+                other => format!(" {other}"),
+            };
             Cell::from(found.map_or("-".to_owned(), |m| format!("{:.3}{}", m.ms, mark(m))))
         }));
         row.extend(engines.iter().map(|engine| {
             let found = one.parity.rows.iter().find(|row| row.engine == *engine);
             found.map_or("-".into(), |row| verdict(row.verdict))
         }));
+        if there {
+            row.push(one.there.as_ref().map_or("-".into(), |parity| verdict(parity.verdict)));
+        }
         row.push(one.candidate.id.as_str().into());
         table.row(row);
     }
@@ -158,5 +172,5 @@ fn distinct<'a>(names: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
 
 /// The worst verdict of all finalists.
 pub fn worst(finalists: &[Finalist]) -> Option<Verdict> {
-    finalists.iter().map(|one| one.parity.verdict).max()
+    finalists.iter().map(Finalist::verdict).max()
 }

@@ -10,11 +10,11 @@ use std::time::Duration;
 
 use super::message::{ALIVE_S, EngineState, PROTOCOL, Reply, Request, WireGolden, WireSubject};
 use super::store::Store;
-use crate::engine::{Engine, EngineOptions, engine, engines};
+use crate::engine::{EngineOptions, engine, engines};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
 use crate::measure::{Bench, BenchJob, Golden, Measure, Subject};
-use crate::parity::parity;
+use crate::parity::parity_apart;
 use crate::sustained::{Window, sustain};
 use crate::trace::trace;
 use crate::wire::{Heard, Lines, send};
@@ -229,9 +229,8 @@ impl Agent<'_> {
 
     fn parity(&self, model: &str, golden: &WireGolden, names: &[String]) -> Result<Reply> {
         let model = self.store.read(model)?;
-        let engines: Vec<Box<dyn Engine>> =
-            names.iter().map(|name| engine(name, &self.options.engines)).collect::<Result<_>>()?;
-        Ok(Reply::Parity { parity: parity(&model, &golden.golden()?, &engines) })
+        let names: Vec<&str> = names.iter().map(String::as_str).collect();
+        Ok(Reply::Parity { parity: parity_apart(&model, &golden.golden()?, &names, &self.options.engines)? })
     }
 }
 

@@ -1,13 +1,11 @@
 //! Where a measured model lives: in this process, or in one of its own.
 
-use std::io::Write;
-
 use super::bench::Subject;
 use super::warm::{Facts, Terms, Warm};
 use super::{BenchJob, RunTime};
 use crate::engine::{Engine, EngineOptions, engine};
 use crate::error::{Error, Result};
-use crate::worker::{Worker, WorkerCommand};
+use crate::worker::{Worker, WorkerCommand, model_file};
 
 /// A warm model, wherever it is.
 pub(crate) trait Ready {
@@ -87,10 +85,7 @@ struct Apart {
 
 impl Place for Apart {
     fn ready(&mut self, subject: &Subject<'_>) -> Result<Box<dyn Ready>> {
-        let io = |source| Error::Io { path: std::env::temp_dir(), source };
-        let mut file = tempfile::NamedTempFile::with_prefix("masktas-").map_err(io)?;
-        file.write_all(subject.bytes).map_err(io)?;
-        file.flush().map_err(io)?;
+        let file = model_file(subject.bytes)?;
         let mut worker = Worker::start(subject.id, &self.command)?;
         let facts = worker.load(file.path(), subject.golden, &self.job, &self.options)?;
         Ok(Box::new(Process { worker, facts }))

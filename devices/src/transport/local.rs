@@ -4,11 +4,11 @@ use std::ops::ControlFlow;
 
 use super::Transport;
 use crate::agent::{EngineState, engine_states};
-use crate::engine::{Engine, EngineOptions, engine};
+use crate::engine::EngineOptions;
 use crate::error::Result;
 use crate::fingerprint::Fingerprint;
 use crate::measure::{Bench, BenchJob, Golden, Measure, Subject};
-use crate::parity::{Parity, parity};
+use crate::parity::{Parity, parity_apart};
 use crate::sustained::{Sustained, Window, sustain};
 use crate::trace::{Trace, TraceJob, trace};
 
@@ -42,9 +42,7 @@ impl Transport for Local {
     }
 
     fn parity(&mut self, model: &[u8], golden: &Golden, engines: &[&str]) -> Result<Parity> {
-        let engines: Vec<Box<dyn Engine>> =
-            engines.iter().map(|name| engine(name, &self.options)).collect::<Result<_>>()?;
-        Ok(parity(model, golden, &engines))
+        parity_apart(model, golden, engines, &self.options)
     }
 
     fn trace(&mut self, model: &[u8], job: &TraceJob) -> Result<Trace> {

@@ -7,6 +7,7 @@
 mod limits;
 mod serve;
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{ChildStdin, Command, ExitStatus};
 use std::time::Duration;
@@ -16,6 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::engine::EngineOptions;
 use crate::error::{Error, Result};
 use crate::measure::{BenchJob, Facts, Golden, RunTime};
+use crate::parity::ParityRow;
 use crate::process::Process;
 use crate::trace::{Trace, TraceJob};
 use crate::wire::{Heard, Lines, WireTensor, send, to_wire};
@@ -69,6 +71,18 @@ enum Order {
         adapter: Option<String>,
         memory_bytes: Option<u64>,
     },
+    Replay(Box<ReplayOrder>),
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReplayOrder {
+    model: PathBuf,
+    inputs: Vec<WireTensor>,
+    outputs: Vec<WireTensor>,
+    engine: String,
+    ort_lib: Option<PathBuf>,
+    adapter: Option<String>,
+    memory_bytes: Option<u64>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -89,11 +103,23 @@ enum Answer {
     Loaded(Box<Facts>),
     Ran(Vec<RunTime>),
     Traced(Box<Trace>),
+    Replayed(Box<ParityRow>),
     /// The model or the engine failed, in the words of the error.
     Failed {
         error: String,
         given: bool,
     },
+}
+
+/// A model's bytes as a file that a worker can read; gone when it is dropped.
+///
+/// # Errors
+/// [`Error::Io`].
+pub(crate) fn model_file(model: &[u8]) -> Result<tempfile::NamedTempFile> {
+    let io = |source| Error::Io { path: std::env::temp_dir(), source };
+    let mut file = tempfile::NamedTempFile::with_prefix("masktas-").map_err(io)?;
+    file.write_all(model).and_then(|()| file.flush()).map_err(io)?;
+    Ok(file)
 }
 
 /// A running worker.
@@ -177,6 +203,32 @@ impl Worker {
         };
         match self.ask(&order, self.limits.load_s, "to trace")? {
             Answer::Traced(trace) => Ok(*trace),
+            _ => Err(self.died("gave an answer that was not asked for".into())),
+        }
+    }
+
+    /// Replays a golden pair in one engine, as [`crate::parity::parity`].
+    ///
+    /// # Errors
+    /// [`Error::Worker`] when the process dies or takes too long. A model or an engine that fails is a row.
+    pub fn replay(
+        &mut self,
+        model: &std::path::Path,
+        golden: &Golden,
+        engine: &str,
+        options: &EngineOptions,
+    ) -> Result<ParityRow> {
+        let order = Order::Replay(Box::new(ReplayOrder {
+            model: model.to_owned(),
+            inputs: to_wire(&golden.inputs)?,
+            outputs: to_wire(&golden.outputs)?,
+            engine: engine.to_owned(),
+            ort_lib: options.ort_lib.clone(),
+            adapter: options.adapter.clone(),
+            memory_bytes: self.limits.memory_bytes,
+        }));
+        match self.ask(&order, self.limits.load_s, "to replay")? {
+            Answer::Replayed(row) => Ok(*row),
             _ => Err(self.died("gave an answer that was not asked for".into())),
         }
     }

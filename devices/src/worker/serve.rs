@@ -3,10 +3,11 @@
 use std::io::{Read, Write};
 use std::time::Duration;
 
-use super::{Answer, LoadOrder, Order, limits};
+use super::{Answer, LoadOrder, Order, ReplayOrder, limits};
 use crate::engine::{Engine, EngineOptions, engine};
 use crate::error::{Error, Result};
 use crate::measure::{Golden, Terms, Warm};
+use crate::parity::{ParityRow, row};
 use crate::trace::trace_here;
 use crate::wire::{Heard, Lines, from_wire, send};
 
@@ -38,6 +39,10 @@ pub fn serve(orders: impl Read + Send + 'static, answers: &mut dyn Write) -> Res
                 Some(warm) => warm.runs(count).map(Answer::Ran),
                 None => Err(Error::Caller("no model is loaded".into())),
             },
+            Order::Replay(order) => {
+                limits::set(order.memory_bytes);
+                replay(&order).map(|row| Answer::Replayed(Box::new(row)))
+            }
             Order::Trace { model, job, ort_lib, adapter, memory_bytes } => {
                 limits::set(memory_bytes);
                 let options = EngineOptions { ort_lib, adapter, worker: None };
@@ -56,6 +61,13 @@ pub fn serve(orders: impl Read + Send + 'static, answers: &mut dyn Write) -> Res
 
 fn read(path: &std::path::Path) -> Result<Vec<u8>> {
     std::fs::read(path).map_err(|source| Error::Io { path: path.to_owned(), source })
+}
+
+fn replay(order: &ReplayOrder) -> Result<ParityRow> {
+    let golden = Golden { inputs: from_wire(&order.inputs)?, outputs: from_wire(&order.outputs)? };
+    let options =
+        EngineOptions { ort_lib: order.ort_lib.clone(), adapter: order.adapter.clone(), worker: None };
+    Ok(row(&read(&order.model)?, &golden, engine(&order.engine, &options)?.as_ref()))
 }
 
 fn load(order: &LoadOrder) -> Result<Warm> {

@@ -1,24 +1,24 @@
 //! The last chapter: members of the front become files, are replayed in every engine, and are timed again.
 
-use std::ops::ControlFlow;
 use std::path::Path;
 
 use masktas_devices::engine::{self, Engine};
 use masktas_devices::latency::Prediction;
-use masktas_devices::measure::{BenchJob, Measurement};
+use masktas_devices::measure::{Golden, Measurement};
 use masktas_devices::parity::{Parity, parity};
-use masktas_devices::profile::{NamedModel, Outcome, ProfileJob, Row, profile_models};
+use masktas_devices::profile::Outcome;
 use masktas_export::VitArch;
+use masktas_runtime::Verdict;
 use serde::{Deserialize, Serialize};
 
 use super::Workshop;
-use super::latency::{Fitted, features, file, job, profiled, sample};
+use super::latency::Fitted;
 use super::pick::{Candidate, Exported, Options, candidates, package};
-use crate::error::{Error, Result};
+use super::remeasure::{Member, remeasure};
+use crate::error::{At, Error, Result};
 use crate::front::{Pick, Point};
 use crate::progress::Progress;
 use crate::run::{Phase, Run, Table};
-use crate::space::Space as _;
 use crate::supernet::Supernet;
 use crate::supernet::extract::{Network, extract};
 
@@ -37,6 +37,23 @@ pub struct Finalist {
     pub predicted: Option<Prediction>,
     /// What was measured afterwards, engine by engine.
     pub measured: Vec<Measurement>,
+    /// Its answers on the target itself, where that is another machine and was connected.
+    #[serde(default)]
+    pub there: Option<Parity>,
+}
+
+impl Finalist {
+    /// What it takes to time it.
+    pub(super) fn member(&self) -> Member {
+        let Candidate { id, genes, .. } = &self.candidate;
+        Member { id: id.clone(), genes: genes.clone(), model: self.files.model.clone() }
+    }
+
+    /// The worst of what engines answered, here and on the target.
+    pub fn verdict(&self) -> Verdict {
+        let there = self.there.as_ref().map(|parity| parity.verdict);
+        there.into_iter().fold(self.parity.verdict, Verdict::max)
+    }
 }
 
 /// Exports, checks and times finalists that are not yet in the run.
@@ -63,7 +80,8 @@ pub(crate) fn finish(
         let files = package(run, &network, &candidate.id, None, &Options::default())?;
         let parity = replay(&files, &shop.engines)?;
         let predicted = latency.map(|model| model.predict(&shop.space, &candidate.genes)).transpose()?;
-        let finalist = Finalist { candidate, arch, files, parity, predicted, measured: Vec::new() };
+        let finalist =
+            Finalist { candidate, arch, files, parity, predicted, measured: Vec::new(), there: None };
         run.put_row(Table::Finalists, &finalist.candidate.id, &finalist)?;
         progress.advance(finalists.len() as u64 + 1, &format!("parity {}", finalist.parity.verdict));
         finalists.push(finalist);
@@ -111,28 +129,27 @@ fn choose(front: &[Candidate], count: usize) -> Vec<Candidate> {
 
 /// Replays a package's golden pair in every engine there is.
 pub(crate) fn replay(files: &Exported, options: &engine::EngineOptions) -> Result<Parity> {
-    let model =
-        std::fs::read(&files.model).map_err(|source| Error::Io { path: files.model.clone(), source })?;
-    let golden = masktas_export::Golden::load(&files.golden)?;
-    golden.check_model(&model)?;
+    let (model, golden) = pair(files)?;
     let engines: Vec<Box<dyn Engine>> = engine::engines()
         .into_iter()
         .map(|name| engine::engine(name, options))
         .collect::<std::result::Result<_, _>>()?;
-    let golden = masktas_devices::measure::Golden {
-        inputs: vec![(golden.input_name, golden.input)],
-        outputs: vec![(golden.output_name, golden.output)],
-    };
     Ok(parity(&model, &golden, &engines))
 }
 
-/// Times the finalists under every engine of the recipe as the latency model's own measurements were taken: by the
-/// same protocol, in its unit (the reference network's calibration), and in batches as full as those, because a
-/// model that shares the caches with seven others is slower than one that has them to itself.
-///
-/// # Errors
-/// [`masktas_devices::Error::Incomparable`] when the latency model's measurements were taken in another way after all,
-/// such as by another version of the engine: its predictions must not stand beside these.
+/// A package's model and golden pair.
+fn pair(files: &Exported) -> Result<(Vec<u8>, Golden)> {
+    let model = std::fs::read(&files.model).at(&files.model)?;
+    let golden = masktas_export::Golden::load(&files.golden)?;
+    golden.check_model(&model)?;
+    let golden = Golden {
+        inputs: vec![(golden.input_name, golden.input)],
+        outputs: vec![(golden.output_name, golden.output)],
+    };
+    Ok((model, golden))
+}
+
+/// Times the finalists under every engine of the recipe.
 fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut dyn Progress) -> Result<()> {
     if finalists.is_empty() {
         return Ok(());
@@ -144,58 +161,25 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         ));
         return Ok(());
     };
-    let space = &shop.space;
-    let mut models = Vec::with_capacity(finalists.len());
-    for finalist in finalists.iter() {
-        let path = &finalist.files.model;
-        let bytes = std::fs::read(path).map_err(|source| Error::Io { path: path.clone(), source })?;
-        models.push(NamedModel::new(
-            &finalist.candidate.id,
-            features(space, &finalist.candidate.genes)?,
-            bytes,
-        ));
+    if shop.connections.contains_key(&shop.recipe.latency.target) {
+        // The answer on the device first: the time of a wrong one would mean nothing.
+        let engines: Vec<&str> = shop.recipe.latency.engines.iter().map(String::as_str).collect();
+        for finalist in finalists.iter_mut() {
+            let (model, golden) = pair(&finalist.files)?;
+            let there = transport.parity(&model, &golden, &engines)?;
+            progress.say(&format!(
+                "{} on {}: parity {}",
+                finalist.candidate.id, shop.recipe.latency.target, there.verdict
+            ));
+            finalist.there = Some(there);
+        }
     }
-    let reference = file(space, &space.smallest())?;
-    let protocol = shop.protocol();
-    let settings = &shop.recipe.latency;
-    let mut company = sample(space, settings.samples, shop.recipe.seed);
-    company.retain(|genes| finalists.iter().all(|finalist| finalist.candidate.genes != *genes));
-    company.truncate(finalists.len().next_multiple_of(protocol.batch) - finalists.len());
-    for genes in &company {
-        models.push(NamedModel::new(&space.id(genes), features(space, genes)?, file(space, genes)?));
-    }
+    let members: Vec<Member> = finalists.iter().map(Finalist::member).collect();
     for finalist in finalists.iter_mut() {
         finalist.measured.clear();
     }
-    for engine in &settings.engines {
-        let rows = profiled(run, engine)?;
-        let (key, calibration) =
-            rows.iter().find_map(Row::measurement).map(|m| (m.key(), m.calibration.clone())).unzip();
-        let bench = BenchJob { calibration, ..job(settings, engine, &protocol) };
-        let job = ProfileJob { retries: settings.retries, ..ProfileJob::new(&models, &reference, bench) };
-        progress.begin(&format!("finalists under {engine}"), models.len() as u64, "model");
-        let mut rows = Vec::with_capacity(models.len());
-        let result = profile_models(
-            transport.as_mut(),
-            &job,
-            &mut |now| {
-                progress.advance(now.done as u64, "");
-                if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-            },
-            &mut |row| {
-                if let (Some(key), Some(measurement)) = (&key, row.measurement()) {
-                    key.matches(&measurement.key())?;
-                }
-                rows.push(row);
-                Ok(())
-            },
-        );
-        match result {
-            Err(masktas_devices::Error::Interrupted { .. }) => return Err(Error::Interrupted),
-            other => {
-                other?;
-            }
-        }
+    for engine in &shop.recipe.latency.engines {
+        let rows = remeasure(run, shop, transport.as_mut(), engine, &members, progress)?;
         for (finalist, row) in finalists.iter_mut().zip(rows) {
             match row.outcome {
                 Outcome::Measured(measurement) => finalist.measured.push(*measurement),
@@ -206,7 +190,6 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
                 }
             }
         }
-        progress.end(&format!("{} finalists and {} others timed", finalists.len(), company.len()));
     }
     Ok(())
 }

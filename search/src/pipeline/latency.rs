@@ -1,16 +1,13 @@
-//! The latency chapter: subnets of the space are timed on the target, and a model is fitted to them.
+//! The latency chapter: what says the latency that a budget speaks of.
 
 use std::collections::BTreeMap;
-use std::ops::ControlFlow;
 use std::sync::Mutex;
 
 use masktas_devices::catalogue::{PriorOptions, Processor, prior};
 use masktas_devices::engine::EngineOptions;
-use masktas_devices::latency::{DEFAULT_MODEL, HeldOut, LatencyModel, Prediction, from_json, latency_model};
+use masktas_devices::latency::{HeldOut, LatencyModel, Prediction, from_json};
 use masktas_devices::measure::BenchJob;
-use masktas_devices::profile::{
-    EngineProfile, FORMAT, NamedModel, ProfileFile, ProfileJob, Row, SpaceId, profile_models,
-};
+use masktas_devices::profile::{EngineProfile, FORMAT, ProfileFile, Row, SpaceId};
 use masktas_devices::protocol::Protocol;
 use masktas_export::lower::{LowerOptions, lower};
 use masktas_export::{Arch, Weights, onnx};
@@ -18,13 +15,13 @@ use masktas_runtime::Features;
 use serde::{Deserialize, Serialize};
 
 use super::Workshop;
+use super::profile::profile;
 use crate::budget::{Cost, Kind, Limit};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::rand::stream;
 use crate::recipe::Latency;
 use crate::run::{Phase, Run, Table};
-use crate::space::{Genes, Space, VitSpace};
+use crate::space::{Genes, VitSpace};
 
 /// What the run keeps of a fitted latency model.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -37,6 +34,9 @@ pub struct LatencyReport {
     pub held_out: HeldOut,
     /// Measured and predicted milliseconds of each profiled subnet, by id.
     pub rows: Vec<(String, f64, f64)>,
+    /// How it predicts, in one line; runs of earlier versions do not say.
+    #[serde(default)]
+    pub how: Option<String>,
 }
 
 /// What says the latency that a budget speaks of.
@@ -128,8 +128,10 @@ pub(crate) fn prepare(
             None => profile(run, shop, engine, progress)?,
         };
         let error = &report.held_out;
+        let how = report.how.iter().map(|how| format!("\n  {how}")).collect::<String>();
         progress.say(&format!(
-            "latency under {engine}: held-out error {:.1} % (n = {}), {:.0} % within 10 %, 90 % interval covers {:.0} %",
+            "latency of {} under {engine}: held-out error {:.1} % (n = {}), {:.0} % within 10 %, 90 % interval covers {:.0} %{how}",
+            shop.recipe.latency.target,
             100.0 * error.mape,
             error.n,
             100.0 * error.within_10,
@@ -218,88 +220,4 @@ pub(crate) fn file(space: &VitSpace, genes: &Genes) -> masktas_export::Result<Ve
     let arch = Arch::Vit(space.vit(genes));
     let weights = Weights::random(&arch, None, 0)?;
     onnx::write(&lower(&arch, Some(&weights), &LowerOptions::default())?)
-}
-
-fn profile(
-    run: &mut Run,
-    shop: &Workshop,
-    engine: &str,
-    progress: &mut dyn Progress,
-) -> Result<LatencyReport> {
-    let space = &shop.space;
-    let members = sample(space, shop.recipe.latency.samples, shop.recipe.seed);
-    let models = members
-        .iter()
-        .map(|genes| {
-            let make = move || {
-                file(space, genes)
-                    .map_err(|error| masktas_devices::Error::Caller(format!("{}: {error}", space.id(genes))))
-            };
-            Ok(NamedModel::lazy(&space.id(genes), features(space, genes)?, make))
-        })
-        .collect::<Result<Vec<_>>>()?;
-    let reference = file(space, &space.smallest())?;
-    let settings = &shop.recipe.latency;
-    let bench = job(settings, engine, &shop.protocol());
-    let Some(mut transport) = shop.transport()? else {
-        let (target, space) = (settings.target.clone(), shop.recipe.space.name.clone());
-        return Err(Error::NotProfiled { target, space });
-    };
-    let mut rows: Vec<Row> = profiled(run, engine)?;
-    let job = ProfileJob { retries: settings.retries, ..ProfileJob::new(&models, &reference, bench) };
-    let job = job.resume(&rows);
-    let phase = format!("profile {engine}");
-    progress.begin(&phase, models.len() as u64, "subnet");
-    let result = profile_models(
-        transport.as_mut(),
-        &job,
-        &mut |now| {
-            let failed = if now.failed > 0 { format!("{} failed", now.failed) } else { String::new() };
-            progress.advance(now.done as u64, &failed);
-            if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
-        },
-        &mut |row| {
-            let stored = run.put_row(Table::Profile, &format!("{engine}/{}", row.id), &row);
-            stored.map_err(|error| masktas_devices::Error::Caller(error.to_string()))?;
-            rows.push(row);
-            Ok(())
-        },
-    );
-    match result {
-        Err(masktas_devices::Error::Interrupted { .. }) => return Err(Error::Interrupted),
-        other => other?,
-    };
-    let samples: Vec<_> = rows.iter().filter_map(Row::sample).collect();
-    let mut model = latency_model(DEFAULT_MODEL)?;
-    model.fit(&samples)?;
-    let fitted = rows
-        .iter()
-        .filter_map(|row| Some((row.id.clone(), row.sample()?)))
-        .map(|(id, sample)| Ok((id, sample.ms, model.predict(&sample.features)?.ms)))
-        .collect::<Result<Vec<_>>>()?;
-    let report = LatencyReport {
-        engine: engine.to_string(),
-        model: model.to_json()?,
-        held_out: model.held_out()?.clone(),
-        rows: fitted,
-    };
-    let report = run.put_doc(&document(engine), &report)?;
-    progress.end(&format!("{} subnets timed", samples.len()));
-    Ok(report)
-}
-
-/// Members to time: the corners, where a model would have to extrapolate, then random ones.
-pub(crate) fn sample(space: &VitSpace, count: usize, seed: u64) -> Vec<Genes> {
-    let mut members: Vec<Genes> = space.corners();
-    members.truncate(count);
-    let mut draw = 0;
-    // A small space may have fewer members than are asked for.
-    while members.len() < count && draw < 100 * count as u64 {
-        let genes = space.sample(&mut stream(seed, "latency/sample", draw));
-        if !members.contains(&genes) {
-            members.push(genes);
-        }
-        draw += 1;
-    }
-    members
 }

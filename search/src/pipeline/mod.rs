@@ -3,14 +3,21 @@
 //! Each chapter writes what it finds to the [`Run`] before the next begins, and skips what is
 //! there already; so going on after a stop is the same call again.
 
+mod across;
+mod elsewhere;
 mod explore;
 mod finish;
 mod latency;
 mod networks;
 mod parts;
 mod pick;
+mod profile;
+mod remeasure;
 mod reuse;
+mod sample;
+mod targets;
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -20,10 +27,12 @@ use masktas_devices::protocol::Protocol;
 use masktas_devices::transport::{Address, Local, Remote, RemoteOptions, Transport};
 use serde::{Deserialize, Serialize};
 
+pub use across::{Across, OnDevice, Timed, across};
+pub use elsewhere::{Elsewhere, elsewhere};
 pub use finish::Finalist;
 pub(crate) use finish::stored as finalists;
 pub(crate) use latency::profiled;
-use latency::protocol;
+use latency::{Fitted, protocol};
 pub use latency::{
     LatencyReport, document as latency_document, features as latency_features, profile_file,
     protocol as latency_protocol,
@@ -33,18 +42,21 @@ use pick::Deployment;
 pub use pick::{
     Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,
 };
-pub(crate) use reuse::PROFILE_FROM;
-pub use reuse::check_profile;
+pub(crate) use reuse::{PROFILE_FROM, SUPERNET_FROM};
+pub use reuse::{check_profile, recipe_of_supernet};
 
 use crate::budget::{Limit, SearchBudget};
 use crate::error::Result;
 use crate::images::{self, Augment, Images, Split};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
-use crate::run::{Phase, Run, document};
+use crate::run::{Further, Phase, Run, document};
 use crate::space::{Space as _, VitSpace};
 use crate::train::{Lanes, Precision, keep_pages};
 use crate::{device, score, stream, topology};
+
+/// Name of the run's document with the number of workers that share a step.
+const LANES: &str = "lanes";
 
 /// What a search needs to start.
 #[derive(Clone, Debug)]
@@ -60,14 +72,31 @@ pub struct Setup {
     /// A finished profile, as the folder of its run or as a file, whose measurements a new search takes over; `None`: it
     /// measures for itself.
     pub profile: Option<PathBuf>,
-    /// How the target is reached where it is not this machine; `None`: it is not connected.
-    pub connection: Option<Connection>,
+    /// The run whose trained supernet a new search takes over; `None`: it trains one. The recipe is then one of
+    /// [`recipe_of_supernet`].
+    pub supernet: Option<PathBuf>,
+    /// Profiles of other devices on the same space that a new run's latency models lean on.
+    pub sources: Vec<PathBuf>,
+    /// Further devices of a new search.
+    pub further: Vec<Further>,
+    /// How devices that are not this machine are reached, by their names; the others are not connected.
+    pub connections: BTreeMap<String, Connection>,
 }
 
 impl Setup {
     /// Goes on with the run in `out`, or begins one there when a recipe is added.
     pub fn new(out: PathBuf, engines: EngineOptions) -> Self {
-        Self { out, recipe: None, overrides: Vec::new(), engines, profile: None, connection: None }
+        Self {
+            out,
+            recipe: None,
+            overrides: Vec::new(),
+            engines,
+            profile: None,
+            supernet: None,
+            sources: Vec::new(),
+            further: Vec::new(),
+            connections: BTreeMap::new(),
+        }
     }
 }
 
@@ -85,66 +114,116 @@ pub struct Connection {
 pub struct Outcome {
     /// Folder of the run.
     pub run: PathBuf,
+    /// The device.
+    pub target: String,
     /// Trials in all.
     pub trials: usize,
     /// The front, cheapest first.
     pub front: Vec<Candidate>,
     /// Members of the front that were exported, measured again and checked for parity.
     pub finalists: Vec<Finalist>,
+    /// What was found for further devices.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Outcome>,
+    /// Where there are several devices: the finalists of all of them, as each device measured them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub across: Vec<Across>,
 }
 
 /// What the chapters share.
 pub(crate) struct Workshop {
     pub recipe: Recipe,
     pub space: VitSpace,
-    pub images: Images,
+    pub images: Arc<Images>,
     pub lanes: Arc<Lanes>,
     pub device: Device,
     pub engines: EngineOptions,
-    pub connection: Option<Connection>,
+    pub connections: BTreeMap<String, Connection>,
 }
 
-/// Searches, or goes on searching.
+/// Searches, or goes on searching: for every device of the run on one supernet.
 ///
 /// # Errors
 /// Whatever a chapter meets; what was found until then is in the run. [`crate::Error::Interrupted`] after a
 /// stop asked for by `progress`.
 pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut run = parts::begin(setup, progress)?;
-    reuse::take_over(&mut run, setup)?;
+    reuse::take_profile(&mut run, setup)?;
+    reuse::take_supernet(&mut run, setup)?;
     let mut shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
-    shop.connection = setup.connection.clone();
-    let limits = Limit::all(&shop.recipe.budget)?;
-    let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
-    let cost = latency.as_ref().map(|model| model.cost(&shop.space));
-    let budgets = SearchBudget::new(&shop.space, limits, cost.as_deref())?;
-    progress.begin("costs in this space", 1, "range");
-    let intervals = budgets.intervals(shop.recipe.seed)?;
-    progress.end("");
-    for interval in &intervals {
-        let range = format!("{} to {}", interval.kind.show(interval.low), interval.kind.show(interval.high));
-        progress.say(&format!("{} of {} in this space: {range}", interval.kind.key(), shop.space.name()));
+    shop.connections = setup.connections.clone();
+    let mut first = Ready::new(run, shop, progress)?;
+    // What a device cannot do is said before anything is trained.
+    let mut others = targets::prepare(&first, setup, progress)?;
+    let mut outcome = first.search(progress)?;
+    for other in &mut others {
+        outcome.further.push(targets::search(other, &first, progress)?);
     }
-    run.put_doc(document::INTERVALS, &intervals)?;
-    let teacher = networks::teacher(&mut run, &shop, progress)?;
-    let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;
-    if !run.is_done(Phase::Search)? {
-        progress.say("freezing the list of images and masks that candidates are scored on");
-        progress.begin("freezing", 1, "list");
-        let mut score = score::by_name(score::Parts {
-            supernet: supernet.clone(),
-            teacher: teacher.as_ref(),
-            space: shop.space.clone(),
-            images: &shop.images,
-            recipe: &shop.recipe,
-            lanes: shop.lanes.clone(),
-        })?;
+    outcome.across = across::measure(&mut first, &others, progress)?;
+    Ok(outcome)
+}
+
+/// A search for one device whose latency is known and whose budget can be met; nothing is trained yet.
+struct Ready {
+    run: Run,
+    shop: Workshop,
+    limits: Vec<Limit>,
+    latency: Option<Fitted>,
+}
+
+impl Ready {
+    /// Times subnets unless that is done, and finds out what the members of the space cost.
+    fn new(mut run: Run, shop: Workshop, progress: &mut dyn Progress) -> Result<Self> {
+        let limits = Limit::all(&shop.recipe.budget)?;
+        let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
+        let cost = latency.as_ref().map(|model| model.cost(&shop.space));
+        let budgets = SearchBudget::new(&shop.space, limits.clone(), cost.as_deref())?;
+        progress.begin("costs in this space", 1, "range");
+        let intervals = budgets.intervals(shop.recipe.seed)?;
         progress.end("");
-        explore::explore(&mut run, &shop.recipe, &shop.space, score.as_mut(), &budgets, progress)?;
+        for interval in &intervals {
+            let range =
+                format!("{} to {}", interval.kind.show(interval.low), interval.kind.show(interval.high));
+            progress.say(&format!("{} of {} in this space: {range}", interval.kind.key(), shop.space.name()));
+        }
+        run.put_doc(document::INTERVALS, &intervals)?;
+        drop(budgets);
+        drop(cost);
+        Ok(Self { run, shop, limits, latency })
     }
-    let finalists = finish::finish(&mut run, &shop, &supernet, latency.as_ref(), progress)?;
-    let front = candidates(&run)?;
-    Ok(Outcome { run: run.folder().to_path_buf(), trials: run.trial_count()?, front, finalists })
+
+    /// The chapters from the teacher to the files.
+    fn search(&mut self, progress: &mut dyn Progress) -> Result<Outcome> {
+        let (run, shop) = (&mut self.run, &self.shop);
+        let teacher = networks::teacher(run, shop, progress)?;
+        let (supernet, teacher) = networks::supernet(run, shop, teacher, progress)?;
+        if !run.is_done(Phase::Search)? {
+            progress.say("freezing the list of images and masks that candidates are scored on");
+            progress.begin("freezing", 1, "list");
+            let mut score = score::by_name(score::Parts {
+                supernet: supernet.clone(),
+                teacher: teacher.as_ref(),
+                space: shop.space.clone(),
+                images: &shop.images,
+                recipe: &shop.recipe,
+                lanes: shop.lanes.clone(),
+            })?;
+            progress.end("");
+            let cost = self.latency.as_ref().map(|model| model.cost(&shop.space));
+            let budgets = SearchBudget::new(&shop.space, self.limits.clone(), cost.as_deref())?;
+            explore::explore(run, &shop.recipe, &shop.space, score.as_mut(), &budgets, progress)?;
+        }
+        let finalists = finish::finish(run, shop, &supernet, self.latency.as_ref(), progress)?;
+        Ok(Outcome {
+            run: run.folder().to_path_buf(),
+            target: shop.recipe.latency.target.clone(),
+            trials: run.trial_count()?,
+            front: candidates(run)?,
+            finalists,
+            further: Vec::new(),
+            across: Vec::new(),
+        })
+    }
 }
 
 impl Workshop {
@@ -154,11 +233,11 @@ impl Workshop {
         keep_pages();
         let device = device::by_name(&recipe.device)?;
         // Results depend on the number of lanes, so a run keeps its own wherever it goes on.
-        let lanes = run.commit_doc("lanes", &Lanes::on(&device, recipe.threads)?.count())?;
+        let lanes = run.commit_doc(LANES, &Lanes::on(&device, recipe.threads)?.count())?;
         let lanes = Arc::new(Lanes::on(&device, lanes)?);
         let space = run.manifest().vit_space()?;
-        let images = open_images(run, &recipe, &space, progress)?;
-        Ok(Self { recipe, space, images, lanes, device, engines, connection: None })
+        let images = Arc::new(open_images(run, &recipe, &space, progress)?);
+        Ok(Self { recipe, space, images, lanes, device, engines, connections: BTreeMap::new() })
     }
 
     /// The way to the target; `None` when it is not connected.
@@ -166,7 +245,7 @@ impl Workshop {
     /// # Errors
     /// When it is there and cannot be reached.
     pub(crate) fn transport(&self) -> Result<Option<Box<dyn Transport>>> {
-        Ok(match &self.connection {
+        Ok(match self.connections.get(&self.recipe.latency.target) {
             Some(Connection { address, options }) => Some(Box::new(Remote::connect(address, options)?)),
             None if self.recipe.latency.on_host() => Some(Box::new(Local::new(&self.engines))),
             None => None,

@@ -26,7 +26,7 @@ use crate::train::{AdamWConfig, Course, CurvePoint, Trainer};
 const BETAS: [f64; 2] = [0.9, 0.95];
 
 /// Name of the run's document with the projectors' depths and width.
-const SHAPE: &str = "projectors";
+pub(super) const SHAPE: &str = "projectors";
 
 /// Who teaches, before the supernet exists.
 pub(crate) enum Choice {

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::latency::{self, LatencyReport};
 use super::{Setup, Workshop, networks};
 use crate::budget::{Interval, Kind, Limit, SearchBudget};
-use crate::error::{Error, Result};
+use crate::error::{At, Error, Result};
 use crate::images;
 use crate::progress::Progress;
 use crate::recipe::{self, Recipe};
@@ -55,13 +55,26 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     for name in &recipe.latency.engines {
         engine(name, &setup.engines)?;
     }
-    check_target(recipe, setup.connection.is_some() || setup.profile.is_some())?;
+    let known =
+        |target: &str, profile: &Option<PathBuf>| setup.connections.contains_key(target) || profile.is_some();
+    check_target(recipe, known(&recipe.latency.target, &setup.profile))?;
     Limit::all(&recipe.budget)?;
+    for one in &setup.further {
+        one.recipe.built()?;
+        Limit::all(&one.recipe.budget)?;
+        check_target(&one.recipe, known(one.target(), &one.profile))?;
+    }
     if let Some(path) = recipe.data.path.as_deref().filter(|path| !path.is_dir()) {
         images::open(Some(path))?;
     }
     let space = VitSpace::load(&recipe.space.name)?.definition().clone();
-    Run::create(&setup.out, Manifest::new(recipe.clone().anchored()?, space, setup.overrides.clone()))
+    let manifest = Manifest::new(recipe.clone().anchored()?, space, setup.overrides.clone());
+    let mut further = setup.further.clone();
+    for one in &mut further {
+        one.recipe = one.recipe.clone().anchored()?;
+        one.profile = one.profile.take().map(|path| std::path::absolute(&path).at(path)).transpose()?;
+    }
+    Run::create(&setup.out, Manifest { further, ..manifest })
 }
 
 /// Refuses a recipe whose device or precision is not here.
@@ -94,8 +107,11 @@ pub fn check_target(recipe: &Recipe, known: bool) -> Result<()> {
 /// As [`search`](super::search).
 pub fn profile(setup: &Setup, progress: &mut dyn Progress) -> Result<Profiled> {
     let mut run = begin(setup, progress)?;
+    if setup.recipe.is_some() {
+        super::profile::lean_on(&mut run, &setup.sources, progress)?;
+    }
     let mut shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
-    shop.connection = setup.connection.clone();
+    shop.connections = setup.connections.clone();
     let model = latency::prepare(&mut run, &shop, &[], progress)?;
     let cost = model.as_ref().map(|model| model.cost(&shop.space));
     let budgets = SearchBudget::new(&shop.space, Vec::new(), cost.as_deref())?;

@@ -23,7 +23,7 @@ use crate::front::{Pick, Point, front};
 use crate::images::{self, Images, LabelSet, Labels};
 use crate::progress::Progress;
 use crate::recipe;
-use crate::run::Run;
+use crate::run::{Run, TrialRecord};
 use crate::score::Component;
 use crate::space::{Genes, Space as _, VitSpace};
 use crate::supernet::extract::{Network, extract};
@@ -63,23 +63,26 @@ impl Candidate {
 /// # Errors
 /// When the run cannot be read.
 pub fn candidates(run: &Run) -> Result<Vec<Candidate>> {
-    let space = run.manifest().vit_space()?;
-    let trials = run.trials()?;
+    Ok(front_of(&run.manifest().vit_space()?, &run.trials()?))
+}
+
+/// The front of these trials, cheapest first.
+pub(super) fn front_of(space: &VitSpace, trials: &[TrialRecord]) -> Vec<Candidate> {
     let points: Vec<Point> = trials.iter().map(|t| Point { score: t.score, cost: t.cost }).collect();
-    let member = |i: usize| {
-        let trial = &trials[i];
-        let arch = space.vit(&trial.genes);
-        Candidate {
-            id: trial.id.clone(),
-            genes: trial.genes.clone(),
-            score: trial.score,
-            cost: trial.cost,
-            components: trial.components.clone(),
-            parameters: arch.parameters(None),
-            flops: arch.flops(),
-        }
-    };
-    Ok(front(&points).into_iter().map(member).collect())
+    front(&points).into_iter().map(|i| candidate(space, &trials[i])).collect()
+}
+
+fn candidate(space: &VitSpace, trial: &TrialRecord) -> Candidate {
+    let arch = space.vit(&trial.genes);
+    Candidate {
+        id: trial.id.clone(),
+        genes: trial.genes.clone(),
+        score: trial.score,
+        cost: trial.cost,
+        components: trial.components.clone(),
+        parameters: arch.parameters(None),
+        flops: arch.flops(),
+    }
 }
 
 /// Files of an exported model.
@@ -362,8 +365,14 @@ fn uniform_like(space: &VitSpace, parameters: u64) -> Result<Genes> {
     })
 }
 
-/// The member that `pick` means.
+/// The member of the front that `pick` means; an id may be that of any scored architecture, which may be on the front of
+/// another device.
 pub(crate) fn picked(run: &Run, pick: &Pick) -> Result<Candidate> {
+    if let Pick::Id(id) = pick
+        && let Some(trial) = run.trials()?.iter().find(|trial| trial.id == *id)
+    {
+        return Ok(candidate(&run.manifest().vit_space()?, trial));
+    }
     let front = candidates(run)?;
     let members: Vec<(String, Point)> = front.iter().map(|c| (c.id.clone(), c.point())).collect();
     let index = crate::front::pick(&members, pick)?;

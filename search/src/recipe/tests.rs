@@ -142,3 +142,19 @@ fn schema_and_structs_have_the_same_keys() {
     keys(&back, "", &mut b);
     assert_eq!(a, b);
 }
+
+#[test]
+fn overrides_of_a_whole_recipe_change_what_they_name_alone() {
+    let recipe = Recipe::load(None, None, &["budget.latency=5ms".to_owned()]).unwrap();
+    let other = recipe.with(&["latency.target=pi5".to_owned(), "budget.latency=9ms".to_owned()]).unwrap();
+    assert_eq!(other.latency.target, "pi5");
+    assert_eq!(other.budget.latency.as_deref(), Some("9ms"));
+    assert_eq!(other.other_supernet(&recipe).unwrap(), None, "neither device nor budget trains");
+    assert_eq!(recipe.with(&[]).unwrap(), recipe);
+    let other = recipe.with(&["supernet.epochs=7".to_owned(), "sampler.evaluations=9".to_owned()]).unwrap();
+    let (key, ours, theirs) = other.other_supernet(&recipe).unwrap().unwrap();
+    assert_eq!((key.as_str(), ours.as_str()), ("supernet.epochs", "7"));
+    assert_ne!(theirs, ours);
+    let error = recipe.with(&["supernet.epoch=7".to_owned()]).unwrap_err().to_string();
+    assert!(error.contains("supernet.epochs"), "{error}");
+}

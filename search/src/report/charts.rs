@@ -2,6 +2,7 @@
 
 use super::data::{Curve, LatencySection, ReportData};
 use super::plot::{HALF, Plot, WIDE, range};
+use crate::pipeline::Across;
 
 /// Score against cost: every trial, the front as a line, the picks by name.
 pub fn front(data: &ReportData) -> String {
@@ -72,6 +73,26 @@ pub fn components(data: &ReportData) -> Option<String> {
         }
     }
     Some(plot.finish(first, second))
+}
+
+/// Score against what one device measured, a line a front.
+pub fn across(section: &Across) -> String {
+    let all = || section.fronts.iter().flat_map(|front| &front.members);
+    let x = range(all().map(|member| member.ms));
+    let y = range(all().map(|member| member.score));
+    let mut plot = Plot::new(&format!("Finalists of every front on {}", section.target), HALF, x, y);
+    for (at, front) in section.fronts.iter().enumerate() {
+        let points: Vec<(f64, f64)> = front.members.iter().map(|member| (member.ms, member.score)).collect();
+        plot.line(&points, &format!("term term{}", at % 6));
+        for member in &front.members {
+            let text = format!(
+                "{}\nsearched for {}, score {:.4}, {:.3} ms",
+                member.id, front.searched_for, member.score, member.ms
+            );
+            plot.dot(member.ms, member.score, 4.0, &format!("end term{}", at % 6), &text);
+        }
+    }
+    plot.finish(&format!("ms measured on {}", section.target), "score (higher is better)")
 }
 
 /// Predicted against measured milliseconds, with the band of 10 %.

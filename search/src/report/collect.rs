@@ -14,7 +14,8 @@ use crate::error::Result;
 use crate::front::{Pick, Point, pick};
 use crate::images::Summary;
 use crate::pipeline::{
-    Candidate, Finalist, LatencyReport, PROFILE_FROM, candidates, finalists, latency_document, profiled,
+    Across, Candidate, Finalist, LatencyReport, PROFILE_FROM, SUPERNET_FROM, across, candidates, finalists,
+    latency_document, profiled,
 };
 use crate::run::{Phase, Run, document};
 use crate::score::Component;
@@ -61,7 +62,9 @@ pub fn collect(run: &Run) -> Result<ReportData> {
         teacher: teacher.clone(),
         summary: Vec::new(),
         notices: Vec::new(),
-        cost_name: cost_name(axis).to_owned(),
+        target: recipe.latency.target.clone(),
+        prior: recipe.latency.prior,
+        cost_name: cost_name(axis, recipe.latency.prior).to_owned(),
         limit: limits.iter().find(|limit| limit.kind == axis).map(|limit| limit.most),
         trials: trials
             .iter()
@@ -77,6 +80,7 @@ pub fn collect(run: &Run) -> Result<ReportData> {
         front: front.iter().map(|member| front_row(member, mark(&member.id))).collect(),
         latency: latency(run, &finalists)?,
         finalists: finalists.iter().map(|one| finalist_row(one, mark(&one.candidate.id))).collect(),
+        across: across(run)?,
         engines: engines(&finalists),
         curves: curves(run)?,
         search: search_facts(run, summary.as_ref(), teacher.as_ref(), &limits)?,
@@ -100,8 +104,9 @@ fn fact(name: &str, value: impl Into<String>) -> Fact {
     Fact { name: name.to_owned(), value: value.into() }
 }
 
-fn cost_name(axis: Kind) -> &'static str {
+fn cost_name(axis: Kind, prior: bool) -> &'static str {
     match axis {
+        Kind::Latency if prior => "latency by prior, not measured (ms)",
         Kind::Latency => "predicted latency (ms)",
         Kind::Params => "parameters",
         Kind::Flops => "FLOPs of one image",
@@ -149,7 +154,8 @@ fn finalist_row(one: &Finalist, mark: String) -> FinalistRow {
         p90_ms: m.p90_ms,
         mad_ms: m.mad_ms,
         n: m.n,
-        steady: m.verdict == Steadiness::Steady,
+        verdict: m.verdict.to_string(),
+        millijoules: m.energy.as_ref().map(|energy| energy.millijoules),
         notes: m.notes.clone(),
     });
     let file =
@@ -166,7 +172,8 @@ fn finalist_row(one: &Finalist, mark: String) -> FinalistRow {
         extrapolated: one.predicted.as_ref().is_some_and(|p| p.extrapolated),
         measured: measured.collect(),
         parity: parity_rows(&one.parity),
-        verdict: one.parity.verdict.to_string(),
+        there: one.there.as_ref().map(parity_rows).unwrap_or_default(),
+        verdict: one.verdict().to_string(),
     }
 }
 
@@ -210,7 +217,7 @@ fn latency(run: &Run, finalists: &[Finalist]) -> Result<Vec<LatencySection>> {
             )
         });
         let noisy =
-            rows.iter().filter_map(Row::measurement).filter(|m| m.verdict == Steadiness::Noisy).count();
+            rows.iter().filter_map(Row::measurement).filter(|m| m.verdict != Steadiness::Steady).count();
         let failed = rows.iter().filter(|row| matches!(row.outcome, Outcome::Failed(_))).count();
         // Predictions of finalists are those of the first engine.
         let fresh = finalists.iter().filter(|_| at == 0).filter_map(|one| {
@@ -220,6 +227,7 @@ fn latency(run: &Run, finalists: &[Finalist]) -> Result<Vec<LatencySection>> {
         sections.push(LatencySection {
             engine: engine.clone(),
             how,
+            method: report.how,
             held_out: report.held_out.n,
             mape: report.held_out.mape,
             within_10: report.held_out.within_10,
@@ -256,7 +264,11 @@ fn search_facts(
     limits: &[Limit],
 ) -> Result<Vec<Fact>> {
     let recipe = &run.manifest().recipe;
-    let mut facts = vec![fact("recipe", recipe.recipe.clone()), fact("space", recipe.space.name.clone())];
+    let mut facts = vec![
+        fact("recipe", recipe.recipe.clone()),
+        fact("space", recipe.space.name.clone()),
+        fact("device", recipe.latency.target.clone()),
+    ];
     if let Some(summary) = summary {
         let Summary { images, train, val, test, .. } = summary;
         facts.push(fact("images", format!("{} ({})", source(summary), summary.kind)));
@@ -337,10 +349,20 @@ fn notices(run: &Run, data: &ReportData) -> Result<Vec<Notice>> {
         notices
             .push(notice("warn", "This search is not finished; the report shows what there is.".to_owned()));
     }
+    if data.prior {
+        let text = format!(
+            "Every millisecond here is a prior of the catalogue for {}, not measured. It says which networks are likely to be \
+             faster, and proves no latency.",
+            data.target
+        );
+        notices.push(notice("warn", text));
+    }
     let noisy: usize = data.latency.iter().map(|section| section.noisy).sum();
     if noisy > 0 {
         let total: usize = data.latency.iter().map(|section| section.fitted.len()).sum();
-        let text = format!("{noisy} of {total} profile measurements did not settle: the machine was busy.");
+        let text = format!(
+            "{noisy} of {total} profile measurements did not settle: the device was busy, or slowed itself down."
+        );
         notices.push(notice("warn", text));
     }
     Ok(notices)
@@ -415,6 +437,17 @@ fn story(
     if let Some(from) = run.get_doc::<std::path::PathBuf>(PROFILE_FROM)? {
         story.push(format!("Latency was taken over from {}.", from.display()));
     }
+    if let Some(from) = run.get_doc::<std::path::PathBuf>(SUPERNET_FROM)? {
+        story.push(format!("The supernet was taken over from {}.", from.display()));
+    }
+    story.extend(data.across.iter().filter_map(at_home));
+    for one in &run.manifest().further {
+        story.push(format!(
+            "The same supernet was searched for {}: see {}.",
+            one.target(),
+            run.target(one.target()).display()
+        ));
+    }
     let knee = data.front.iter().find(|member| member.mark.contains("knee"));
     if let Some(knee) = knee {
         let measured =
@@ -422,11 +455,12 @@ fn story(
         let measured =
             measured.map_or_else(String::new, |m| format!(", measured {:.3} ms in {}", m.ms, m.engine));
         story.push(format!(
-            "{} architectures are on the front. Its knee, {}, scores {:.3} at {}{measured}.",
+            "{} architectures are on the front. Its knee, {}, scores {:.3} at {}{}{measured}.",
             data.front.len(),
             knee.id,
             knee.score,
-            axis.show(knee.cost)
+            axis.show(knee.cost),
+            if data.prior && axis == Kind::Latency { " (prior, not measured)" } else { "" }
         ));
     }
     if !data.finalists.is_empty() {
@@ -443,6 +477,23 @@ fn story(
         ));
     }
     Ok(story)
+}
+
+/// Whether the front of a device is the better one there.
+fn at_home(across: &Across) -> Option<String> {
+    let (own, others) = across.fronts.split_first()?;
+    let count = |number: usize, of: usize| format!("{number} of {of}");
+    let others = others.iter().map(|other| {
+        let beaten = count(other.beaten, other.members.len());
+        format!("{beaten} finalists searched for {} are beaten (scored no lower, faster)", other.searched_for)
+    });
+    let others: Vec<String> = others.collect();
+    Some(format!(
+        "Measured on {}: {}; of its own {}.",
+        across.target,
+        others.join(", "),
+        count(own.beaten, own.members.len())
+    ))
 }
 
 fn next(run: &Run, data: &ReportData) -> Result<Vec<Step>> {

@@ -3,6 +3,7 @@
 use masktas_export::VitArch;
 use serde::{Deserialize, Serialize};
 
+use crate::pipeline::Across;
 use crate::teacher::TaughtBy;
 
 /// Everything a report shows.
@@ -19,6 +20,10 @@ pub struct ReportData {
     pub summary: Vec<String>,
     /// What a reader must not miss.
     pub notices: Vec<Notice>,
+    /// The device that was searched for.
+    pub target: String,
+    /// Whether latencies are the catalogue's, and none was measured.
+    pub prior: bool,
     /// Name and unit of the front's cost, such as `predicted latency (ms)`.
     pub cost_name: String,
     /// What of the cost the budget allows, in its unit.
@@ -33,6 +38,9 @@ pub struct ReportData {
     pub latency: Vec<LatencySection>,
     /// Exported members of the front.
     pub finalists: Vec<FinalistRow>,
+    /// Where several devices were searched for: what each measured of all their fronts.
+    #[serde(default)]
+    pub across: Vec<Across>,
     /// Engines that were asked for parity, in order.
     pub engines: Vec<String>,
     /// Training curves.
@@ -130,6 +138,8 @@ pub struct LatencySection {
     pub engine: String,
     /// Its version, provider, threads and the protocol's hash, for people.
     pub how: String,
+    /// How the model predicts, in one line; runs of earlier versions do not say.
+    pub method: Option<String>,
     /// Measurements predicted by a fit that had not seen them.
     pub held_out: usize,
     /// Their mean absolute percentage error, as a share.
@@ -165,8 +175,10 @@ pub struct MeasuredRow {
     pub mad_ms: f64,
     /// Timed runs.
     pub n: usize,
-    /// Whether it settled.
-    pub steady: bool,
+    /// `steady`, `noisy` or `throttled`.
+    pub verdict: String,
+    /// Millijoules of one run above what the device takes when idle, where it has sensors.
+    pub millijoules: Option<f64>,
     /// What was seen that makes it less sure.
     pub notes: Vec<String>,
 }
@@ -211,8 +223,10 @@ pub struct FinalistRow {
     pub extrapolated: bool,
     /// What was measured afterwards.
     pub measured: Vec<MeasuredRow>,
-    /// Its answers.
+    /// Its answers here.
     pub parity: Vec<ParityRow>,
+    /// Its answers on the target, where that is another machine and was connected.
+    pub there: Vec<ParityRow>,
     /// The worst of their verdicts.
     pub verdict: String,
 }

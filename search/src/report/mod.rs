@@ -84,6 +84,11 @@ pub fn render(data: &ReportData) -> Result<String> {
         .iter()
         .map(|curve| context! { name => curve.name.as_str(), chart => charts::curve(curve) })
         .collect();
+    let across: Vec<_> = data
+        .across
+        .iter()
+        .map(|section| context! { section => Serde(section), chart => charts::across(section) })
+        .collect();
     let drawings: Vec<_> = data
         .finalists
         .iter()
@@ -98,6 +103,7 @@ pub fn render(data: &ReportData) -> Result<String> {
         front_chart => charts::front(data),
         component_chart => charts::components(data),
         latency => latency,
+        across => across,
         curves => curves,
         finalists => drawings,
     })

@@ -1,6 +1,7 @@
 use masktas_export::{VitArch, VitBlock};
 
 use super::*;
+use crate::pipeline::{Across, OnDevice, Timed};
 use crate::recipe::Labels;
 
 fn sample() -> ReportData {
@@ -69,7 +70,8 @@ fn sample() -> ReportData {
         p90_ms: ms * 1.1,
         mad_ms: ms / 40.0,
         n: 40,
-        steady,
+        verdict: if steady { "steady" } else { "noisy" }.into(),
+        millijoules: steady.then_some(3.21),
         notes: if steady { vec![] } else { vec!["p95 is 1.62 times the median: the machine is busy".into()] },
     };
     ReportData {
@@ -78,12 +80,15 @@ fn sample() -> ReportData {
         teacher: Some(TaughtBy { name: "mae".into(), labels: Labels::None }),
         summary: vec!["63 of 1.7e7 architectures were scored.".into()],
         notices: vec![Notice { level: "warn".into(), text: "2 of 40 measurements did not settle.".into() }],
+        target: "host".into(),
+        prior: false,
         cost_name: "predicted latency (ms)".into(),
         limit: Some(2.5),
         references: (0..16).map(|at| vec![f64::from(at) / 20.0, 0.9 - f64::from(at) / 25.0]).collect(),
         latency: vec![LatencySection {
             engine: "ort".into(),
             how: "ort 1.31.1, provider CPU, 1 thread, protocol 0123456789abcdef".into(),
+            method: Some("left-out error 3.1 %, from 48 measurements".into()),
             held_out: 12,
             mape: 0.031,
             within_10: 0.96,
@@ -115,8 +120,10 @@ fn sample() -> ReportData {
                 parity("tract", Some(4e-5), "warn"),
                 parity("wgpu", None, "fail"),
             ],
+            there: vec![parity("ort", Some(3.3e-7), "pass")],
             verdict: "fail".into(),
         }],
+        across: vec![across("host", [0, 3]), across("pi5", [2, 0])],
         engines: vec!["ort".into(), "tract".into(), "wgpu".into()],
         curves: vec![
             Curve { name: "teacher".into(), lines: vec![Line { name: "pixel".into(), points: decay(1.0) }] },
@@ -142,6 +149,27 @@ fn sample() -> ReportData {
     }
 }
 
+fn across(target: &str, beaten: [usize; 2]) -> Across {
+    let front = |(at, searched_for): (usize, &str)| OnDevice {
+        searched_for: searched_for.into(),
+        members: (1..=4)
+            .map(|member| Timed {
+                id: format!("{searched_for}-{member}"),
+                score: 0.2 * f64::from(member),
+                ms: f64::from(member) + at as f64 / 4.0,
+                half_width: 0.015,
+                steady: member > 1,
+            })
+            .collect(),
+        beaten: beaten[at],
+    };
+    Across {
+        target: target.into(),
+        engine: "ort".into(),
+        fronts: ["host", "pi5"].into_iter().enumerate().map(front).collect(),
+    }
+}
+
 fn decay(scale: f64) -> Vec<(f64, f64)> {
     (1..=80).map(|at| (f64::from(at) * 10.0, scale * (0.3 + 0.7 * (-f64::from(at) / 25.0).exp()))).collect()
 }
@@ -153,6 +181,7 @@ fn empty() -> ReportData {
         front: vec![],
         latency: vec![],
         finalists: vec![],
+        across: vec![],
         engines: vec![],
         curves: vec![],
         skipped: vec![],
@@ -199,10 +228,10 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         page.split("<section id=\"").skip(1).filter_map(|part| part.split('"').next()).collect();
     assert_eq!(
         sections,
-        ["summary", "front", "finalists", "latency", "score", "training", "provenance", "next"]
+        ["summary", "front", "finalists", "devices", "latency", "score", "training", "provenance", "next"]
     );
-    // Front, finalist, scatter, residuals, components, two curves.
-    assert_eq!(page.matches("<svg").count(), 7);
+    // Front, finalist, two devices, scatter, residuals, components, two curves.
+    assert_eq!(page.matches("<svg").count(), 9);
     for part in [
         "shelf &amp; &lt;belt&gt;",
         "<span class=\"mark\">knee</span>",
@@ -215,6 +244,33 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         "masktas export runs&#x2f;1 --pick knee",
         "p95 is 1.62 times the median",
         "2.1e-07",
+        "<td>ort on host</td>",
+        "3.3e-07",
+        "searched for pi5: 3 of 4 beaten",
+        "measured on pi5, ort",
+        "1.250 ± 1.5 %",
+        "3.21",
+        "left-out error 3.1 %, from 48 measurements",
+    ] {
+        assert!(page.contains(part), "{part} is missing");
+    }
+}
+
+#[test]
+fn a_prior_is_called_one_wherever_milliseconds_stand() {
+    let mut data = ReportData { prior: true, latency: vec![], target: "pi5".into(), ..sample() };
+    data.cost_name = "latency by prior, not measured (ms)".into();
+    for finalist in &mut data.finalists {
+        finalist.measured.clear();
+    }
+    let page = render(&data).expect("it renders");
+    assert_eq!(well_formed(&page), Ok(()));
+    assert!(!page.contains("predicted ms"));
+    for part in [
+        "ms by prior, not measured",
+        "foretold by a prior",
+        "coarse figures for pi5",
+        "1.200 (1.100 to 1.300)",
     ] {
         assert!(page.contains(part), "{part} is missing");
     }

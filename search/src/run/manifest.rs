@@ -1,7 +1,7 @@
 //! What a run was told when it began: `run.toml`.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
@@ -29,6 +29,29 @@ pub struct Manifest {
     pub space: VitDefinition,
     /// The recipe as it took effect.
     pub recipe: Recipe,
+    /// Other devices that the same supernet is searched for, each in a run of its own below this one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub further: Vec<Further>,
+}
+
+/// One more device of a search.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Further {
+    /// The profile that its latency is taken over from, as an absolute path.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile: Option<PathBuf>,
+    /// The overrides as given, `key=value`.
+    pub overrides: Vec<String>,
+    /// Its recipe, which trains the same supernet.
+    pub recipe: Recipe,
+}
+
+impl Further {
+    /// The device.
+    pub fn target(&self) -> &str {
+        &self.recipe.latency.target
+    }
 }
 
 impl Manifest {
@@ -42,6 +65,7 @@ impl Manifest {
             machine: machine(),
             space,
             recipe,
+            further: Vec::new(),
         }
     }
 

@@ -6,6 +6,7 @@
 //! | `run.db` | every record, committed as it happens (SQLite, WAL, `synchronous = FULL`) |
 //! | `checkpoints/` | training states, each replaced atomically |
 //! | `models/` | exported models |
+//! | `targets/` | further devices of the same search, a run each |
 //! | `trials.jsonl` | the trials for other programs, written by [`Run::export_trials`] |
 //! | `run.lock` | held by the one process that writes; the operating system frees it when that ends |
 //!
@@ -24,7 +25,7 @@ use rusqlite::Connection;
 
 pub use file::{write_atomic, write_atomic_with};
 pub(crate) use manifest::differences;
-pub use manifest::{Manifest, machine};
+pub use manifest::{Further, Manifest, machine};
 pub use store::{CurveRow, Phase, ReferenceRecord, Table, TrialRecord};
 
 use crate::error::{At, Error, Result};
@@ -143,6 +144,11 @@ impl Run {
     /// The folder of exported models.
     pub fn models(&self) -> PathBuf {
         self.folder.join("models")
+    }
+
+    /// The folder of the run for a further device.
+    pub fn target(&self, name: &str) -> PathBuf {
+        self.folder.join("targets").join(name)
     }
 
     fn database_path(&self) -> PathBuf {

@@ -294,6 +294,20 @@ impl Run {
         self.stored(found.optional())
     }
 
+    /// Copies a document from another run, where that has it.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn copy_doc(&mut self, from: &Run, name: &str) -> Result<()> {
+        let sql = "select json from documents where name = ?1";
+        let json: Option<String> =
+            from.stored(from.database.query_row(sql, [name], |row| row.get(0)).optional())?;
+        let Some(json) = json else { return Ok(()) };
+        let sql = "insert or replace into documents (name, json) values (?1, ?2)";
+        self.stored(self.database.execute(sql, params![name, json]))?;
+        Ok(())
+    }
+
     /// Adds a row to a list; the same key again replaces the row in its old place.
     ///
     /// # Errors

@@ -24,7 +24,7 @@ pub struct TaughtBy {
 
 impl TaughtBy {
     /// Name of the run's document.
-    const DOCUMENT: &'static str = "teacher";
+    pub(crate) const DOCUMENT: &'static str = "teacher";
 
     /// The teacher of a run; `None` while its file has not been read.
     ///

@@ -12,6 +12,7 @@ use masktas_search::Error;
 use masktas_search::pipeline::{self, Connection, Profiled, Setup};
 use masktas_search::recipe::Recipe;
 use masktas_search::run::Run;
+use masktas_search::space::{Space as _, VitSpace};
 use serde_json::{Value, json};
 
 use super::recipe::{RecipeArgs, first_given, going_on, quoted};
@@ -56,6 +57,9 @@ pub struct Options {
     /// Subnets to time [default: the recipe's]
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
+    /// Do not learn from the kept profiles of other devices on the same space
+    #[arg(long)]
+    no_sources: bool,
     /// Take over what was measured elsewhere: a profile that `masktas profile` wrote, or a CSV file with the columns model (an
     /// ONNX file, or the id of a subnet) and ms
     #[arg(long, value_name = "FILE", conflicts_with_all = ["files", "resume", "connect"])]
@@ -139,10 +143,16 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
                 return Ok(dry_run(&recipe, &engines));
             }
             let out = options.out.clone().unwrap_or_else(search::next_run);
-            Setup { recipe: Some(recipe), overrides, ..Setup::new(out, engines) }
+            let sources = if options.no_sources { Vec::new() } else { sources(&recipe)? };
+            Setup { recipe: Some(recipe), overrides, sources, ..Setup::new(out, engines) }
         }
     };
-    let setup = Setup { connection, ..setup };
+    let target = match &setup.recipe {
+        Some(recipe) => recipe.latency.target.clone(),
+        None => Run::open_read_only(&setup.out)?.manifest().recipe.latency.target.clone(),
+    };
+    let connections = connection.map(|connection| (target, connection)).into_iter().collect();
+    let setup = Setup { connections, ..setup };
     let folder = setup.out.display().to_string();
     let found = match pipeline::profile(&setup, &mut console.reporter) {
         Err(Error::Interrupted) => {
@@ -158,6 +168,14 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         "intervals": serde_json::to_value(&found.intervals).unwrap_or(Value::Null), "profile": kept });
     let text = format!("{}next: {}\n", text(&found, console), next(&found)?);
     Ok(Answer::new(text, json))
+}
+
+/// The kept profiles of other devices on the recipe's space.
+fn sources(recipe: &Recipe) -> Result<Vec<PathBuf>, Failure> {
+    let Some(library) = Library::of_user() else { return Ok(Vec::new()) };
+    let space = VitSpace::load(&recipe.space.name)?.hash();
+    let others = library.devices().into_iter().filter(|device| *device != recipe.latency.target);
+    Ok(others.flat_map(|device| library.of(&device, &space)).map(|(path, _)| path).collect())
 }
 
 /// Puts a profile into the user's library, and where else it was asked for.
@@ -210,6 +228,10 @@ fn text(found: &Profiled, console: &Console) -> String {
         ]);
     }
     let mut text = table.show(console.style);
+    for report in &found.reports {
+        let how = report.how.iter().map(|how| format!("{}: {how}\n", report.engine));
+        text.extend(how);
+    }
     for interval in &found.intervals {
         let kind = interval.kind;
         let range = format!("{} to {}", kind.show(interval.low), kind.show(interval.high));

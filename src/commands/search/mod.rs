@@ -1,23 +1,24 @@
 //! `masktas search`: from a folder of images to a front of checked models.
 
+mod show;
+mod targets;
+
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::{EngineOptions, Library};
+use masktas_search::Error;
 use masktas_search::budget::{Kind, Limit, SearchBudget};
 use masktas_search::pipeline::{self, Connection, Setup};
 use masktas_search::recipe::Recipe;
-use masktas_search::report::axis;
-use masktas_search::run::Run;
+use masktas_search::run::{Further, Run};
 use masktas_search::space::{Space as _, VitSpace};
-use masktas_search::teacher::TaughtBy;
-use masktas_search::{Error, report};
 use serde_json::{Value, json};
 
-use super::front::bend;
+use self::targets::{Target, TargetsArgs};
 use super::recipe::{RecipeArgs, first_given, going_on, quoted};
-use super::shown;
-use super::target::{TargetArgs, reach};
+use super::target::reach;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::{Exit, Failure};
@@ -31,14 +32,11 @@ pub struct Options {
     #[command(flatten)]
     recipe: RecipeArgs,
     #[command(flatten)]
-    target: TargetArgs,
-    /// At most this latency, such as 5ms
-    #[arg(long, value_name = "TIME", help_heading = "Budget")]
-    latency: Option<String>,
-    /// Take over what a finished `masktas profile` measured: its run's folder, or the file it wrote [default for another
-    /// device than this machine: the one that is kept of it]
-    #[arg(long, value_name = "RUN", help_heading = "Device")]
-    profile: Option<PathBuf>,
+    targets: TargetsArgs,
+    /// Take over the trained supernet of this run, by whose recipe this search goes; only what follows training may be
+    /// changed
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "config", "resume"])]
+    supernet: Option<PathBuf>,
     /// Search by the catalogue's coarse figures: nothing is measured, and no latency is proven
     #[arg(long, help_heading = "Device", conflicts_with_all = ["profile", "connect"])]
     prior: bool,
@@ -71,7 +69,6 @@ impl Options {
         };
         [
             self.prior.then(|| "latency.prior=true".to_owned()),
-            text("budget.latency", &self.latency),
             text("budget.params", &self.params),
             text("budget.flops", &self.flops),
             self.evaluations.map(|count| format!("sampler.evaluations={count}")),
@@ -81,52 +78,52 @@ impl Options {
         .collect()
     }
 
-    /// The recipe, with the device that is really meant.
+    /// The recipe for one device, and all overrides for the record. `shared` are the options that are every device's.
     fn recipe(
         &self,
+        shared: &RecipeArgs,
+        target: &Target,
         connection: Option<&Connection>,
         console: &mut Console,
     ) -> Result<(Recipe, Vec<String>), Failure> {
-        let (recipe, overrides) = self.recipe.load(&self.overrides(), console)?;
-        let asked = self.target.target.clone().unwrap_or_else(|| recipe.latency.target.clone());
+        let mut own = self.overrides();
+        own.extend(target.overrides.iter().cloned());
+        let load = |own: &[String], console: &mut Console| match &self.supernet {
+            None => shared.load(own, console),
+            Some(from) => {
+                let all = [shared.overrides(), own.to_vec()].concat();
+                Ok((pipeline::recipe_of_supernet(from, &all)?, all))
+            }
+        };
+        let (recipe, overrides) = load(&own, console)?;
+        let asked = target.args.target.clone().unwrap_or_else(|| recipe.latency.target.clone());
         let machine = match connection {
             Some(_) => Some(reach(connection, &self.engines)?.1),
             None => None,
         };
-        let device = self.target.device(&asked, machine.as_ref(), console)?;
+        let device = target.args.device(&asked, machine.as_ref(), console)?;
         if device == recipe.latency.target {
             return Ok((recipe, overrides));
         }
-        let mut more = self.overrides();
-        more.push(format!("latency.target={}", quoted(&device)));
-        self.recipe.load(&more, console)
+        own.push(format!("latency.target={}", quoted(&device)));
+        load(&own, console)
     }
 
-    /// The first option given that a run begun earlier would ignore.
-    fn first_given(&self) -> Option<&'static str> {
-        let own = [
-            (self.target.target.is_some(), "--target"),
-            (self.prior, "--prior"),
-            (self.latency.is_some(), "--latency"),
-            (self.profile.is_some(), "--profile"),
-            (self.params.is_some(), "--params"),
-            (self.flops.is_some(), "--flops"),
-            (self.evaluations.is_some(), "--evaluations"),
-        ];
-        self.recipe.first_given().or_else(|| first_given(&own))
-    }
-}
-
-pub fn run(options: Options, console: &mut Console) -> Outcome {
-    let engines = options.engines.options();
-    let connection = options.target.connection()?;
-    let setup = match &options.resume {
-        Some(folder) => going_on(folder, "--resume", options.first_given(), engines)?,
-        None => {
-            let (recipe, overrides) = options.recipe(connection.as_ref(), console)?;
+    /// What is searched, device by device.
+    fn new_search(
+        &self,
+        console: &mut Console,
+    ) -> Result<(Vec<Further>, BTreeMap<String, Connection>), Failure> {
+        let mut shared = self.recipe.clone();
+        let engines = self.engines.options();
+        let mut connections = BTreeMap::new();
+        let mut all: Vec<Further> = Vec::new();
+        for target in self.targets.each(&mut shared.sets)? {
+            let connection = target.args.connection()?;
+            let (recipe, overrides) = self.recipe(&shared, &target, connection.as_ref(), console)?;
             recipe.built()?;
             let limits = Limit::all(&recipe.budget)?;
-            let profile = match &options.profile {
+            let profile = match &target.profile {
                 Some(from) => {
                     usable(from, &limits)?;
                     pipeline::check_profile(&recipe, from, &engines)?;
@@ -136,8 +133,51 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
             };
             pipeline::check_target(&recipe, connection.is_some() || profile.is_some())?;
             pipeline::check_device(&recipe)?;
+            let one = Further { profile, overrides, recipe };
+            if all.iter().any(|other| other.target() == one.target()) {
+                let asked = target.args.target.as_deref().unwrap_or_default();
+                return Err(Failure::usage(format!(
+                    "--target {asked} is {}, which is searched for already; leave one out",
+                    one.target()
+                )));
+            }
+            connections.extend(connection.map(|connection| (one.target().to_owned(), connection)));
+            all.push(one);
+        }
+        Ok((all, connections))
+    }
+
+    /// The first option given that a run begun earlier would ignore.
+    fn first_given(&self) -> Option<&'static str> {
+        let own = [
+            (self.prior, "--prior"),
+            (self.params.is_some(), "--params"),
+            (self.flops.is_some(), "--flops"),
+            (self.evaluations.is_some(), "--evaluations"),
+        ];
+        self.recipe
+            .first_given()
+            .or_else(|| first_given(&self.targets.first_given()))
+            .or_else(|| first_given(&own))
+    }
+}
+
+pub fn run(options: Options, console: &mut Console) -> Outcome {
+    let engines = options.engines.options();
+    let setup = match &options.resume {
+        Some(folder) => {
+            let setup = going_on(folder, "--resume", options.first_given(), engines)?;
+            let run = Run::open_read_only(folder)?;
+            let manifest = run.manifest();
+            let further = manifest.further.iter().map(|one| one.target().to_owned());
+            let names: Vec<String> =
+                std::iter::once(manifest.recipe.latency.target.clone()).chain(further).collect();
+            Setup { connections: options.targets.connections(&names)?, ..setup }
+        }
+        None => {
+            let (mut all, connections) = options.new_search(console)?;
             if options.dry_run {
-                return dry_run(&recipe, console);
+                return dry_run(&all, console);
             }
             // Every engine answers at the end.
             options.engines.ready()?;
@@ -145,14 +185,26 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
                 Some(out) => out.clone(),
                 None => next_run(),
             };
-            Setup { recipe: Some(recipe), overrides, profile, ..Setup::new(out, engines) }
+            let Further { profile, overrides, recipe } = all.remove(0);
+            Setup {
+                recipe: Some(recipe),
+                overrides,
+                profile,
+                supernet: options.supernet.clone(),
+                further: all,
+                connections,
+                ..Setup::new(out, engines)
+            }
         }
     };
-    let setup = Setup { connection, ..setup };
     let folder = setup.out.clone();
     console.say(&format!("run {}", folder.display()));
-    if let Some(from) = &setup.profile {
-        console.say(&format!("latency is as measured in {}", from.display()));
+    for (what, from) in
+        [("latency is as measured", &setup.profile), ("the supernet is as trained", &setup.supernet)]
+    {
+        if let Some(from) = from {
+            console.say(&format!("{what} in {}", from.display()));
+        }
     }
     let found = match pipeline::search(&setup, &mut console.reporter) {
         Err(Error::Interrupted) => {
@@ -164,45 +216,7 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         }
         other => other?,
     };
-    let run = Run::open_read_only(&folder)?;
-    let page = report::write(&run)?;
-    let (axis, bend) = (axis(&run)?, bend(&found.front));
-    let style = console.style;
-    let mut text = format!("front: {} of {} scored architectures\n\n", found.front.len(), found.trials);
-    text.push_str(&shown::front(&found.front, axis, bend, style));
-    let teacher = TaughtBy::of(&run)?;
-    text.push_str(&shown::teacher(teacher.as_ref()));
-    if !found.finalists.is_empty() {
-        // Nothing is timed where latency is not limited.
-        let measured = found.finalists.iter().any(|one| !one.measured.is_empty());
-        let again = if measured { ", measured again" } else { "" };
-        text.push_str(&format!("\nfinalists: exported, replayed in every engine{again}\n\n"));
-        text.push_str(&shown::finalists(&found.finalists, style));
-    }
-    let verdict = shown::worst(&found.finalists);
-    let failed = verdict == Some(masktas_runtime::Verdict::Fail);
-    if let Some(verdict) = verdict {
-        text.push_str(&format!("\nparity: {verdict}\n"));
-    }
-    for one in found.finalists.iter().filter(|one| one.parity.verdict == masktas_runtime::Verdict::Fail) {
-        text.push_str(&format!("\n{}\n{}", one.candidate.id, shown::parity(&one.parity, style)));
-    }
-    text.push_str(&format!("models: {}\n", run.models().display()));
-    text.push_str(&format!("report: {}\n", page.display()));
-    let next = if failed {
-        "masktas doctor".to_owned()
-    } else {
-        format!("masktas export {} --pick knee", folder.display())
-    };
-    text.push_str(&format!("next:   {next}\n"));
-    let mut json = serde_json::to_value(&found).unwrap_or(Value::Null);
-    if let Value::Object(keys) = &mut json {
-        keys.insert("axis".to_owned(), axis.key().into());
-        keys.insert("teacher".to_owned(), serde_json::to_value(&teacher).unwrap_or(Value::Null));
-        keys.insert("report".to_owned(), page.display().to_string().into());
-        keys.insert("parity".to_owned(), verdict.map(|verdict| verdict.to_string()).into());
-    }
-    Ok(Answer { exit: if failed { Exit::Check } else { Exit::Ok }, ..Answer::new(text, json) })
+    show::found(&found, console)
 }
 
 /// The profile that is kept of a target that is not this machine: of the same space, measured in the same way.
@@ -251,8 +265,12 @@ pub fn next_run() -> PathBuf {
     }
 }
 
-/// The recipe as it would take effect, and what is known before anything is trained.
-fn dry_run(recipe: &Recipe, console: &mut Console) -> Outcome {
+/// The recipe as it would take effect, and what is known before anything is trained; of further devices what they have of
+/// their own.
+fn dry_run(all: &[Further], console: &mut Console) -> Outcome {
+    let Some((Further { recipe, .. }, further)) = all.split_first() else {
+        return Ok(Answer::new(String::new(), Value::Null));
+    };
     let space = VitSpace::load(&recipe.space.name)?;
     let limits = Limit::all(&recipe.budget)?;
     let countable = limits.into_iter().filter(|limit| limit.kind != Kind::Latency);
@@ -272,9 +290,14 @@ fn dry_run(recipe: &Recipe, console: &mut Console) -> Outcome {
             interval.kind.show(interval.high)
         ));
     }
+    for one in further {
+        text.push_str(&format!("# further device {}: {}\n", one.target(), one.overrides.join("  ")));
+    }
     console.say("nothing was done; leave --dry-run out to search");
+    let recipes: Vec<&Recipe> = further.iter().map(|one| &one.recipe).collect();
     let json = json!({
         "recipe": serde_json::to_value(recipe).unwrap_or(Value::Null),
+        "further": serde_json::to_value(recipes).unwrap_or(Value::Null),
         "architectures": space.count().to_string(),
         "intervals": serde_json::to_value(&intervals).unwrap_or(Value::Null),
     });

@@ -8,8 +8,8 @@ use masktas_devices::Fingerprint;
 use masktas_devices::engine::{EngineOptions, engine};
 use masktas_devices::profile::{Outcome, ProfileFile, Row};
 
-use super::Setup;
-use super::latency::{LatencyReport, document, protocol};
+use super::super::Setup;
+use super::super::latency::{LatencyReport, document, protocol};
 use crate::error::{At, Error, Result};
 use crate::recipe::{Latency, Recipe};
 use crate::run::{Manifest, Run, Table, differences, machine};
@@ -42,7 +42,7 @@ pub fn check_profile(recipe: &Recipe, from: &Path, engines: &EngineOptions) -> R
 ///
 /// # Errors
 /// As [`check_profile`]; the disk's.
-pub(super) fn take_over(run: &mut Run, setup: &Setup) -> Result<()> {
+pub(in crate::pipeline) fn take_over(run: &mut Run, setup: &Setup) -> Result<()> {
     if let (Some(_), Some(from)) = (&setup.recipe, &setup.profile) {
         // Before anything is copied: a run that is killed here must not measure for itself when it goes on.
         run.put_doc(PROFILE_FROM, &std::path::absolute(from).at(from.clone())?)?;
@@ -73,6 +73,22 @@ fn take_profile(run: &mut Run, from: &Path, engines: &EngineOptions) -> Result<(
     Ok(())
 }
 
+/// [`Error::OtherProfile`] unless the two are the same.
+fn agree(from: &Path, what: &str, theirs: String, ours: String, next: &str) -> Result<()> {
+    if theirs == ours {
+        return Ok(());
+    }
+    Err(Error::OtherProfile { path: from.to_owned(), what: what.into(), theirs, ours, next: next.into() })
+}
+
+fn unfinished(from: &Path) -> Error {
+    Error::NotARun {
+        path: from.to_owned(),
+        problem: "its profile is not finished".into(),
+        next: format!("finish it with: masktas profile --resume {}", from.display()),
+    }
+}
+
 /// What a profile says of itself, whether it is a run or a file.
 struct Theirs {
     version: Option<String>,
@@ -89,6 +105,20 @@ struct Theirs {
 }
 
 impl Theirs {
+    fn read(from: &Path) -> Result<Self> {
+        if from.is_file() { Self::of_file(from) } else { Self::of_run(from) }
+    }
+
+    /// Refuses another space. By hash alone: the same definition may lie in two files.
+    fn of_space(&self, from: &Path, name: &str, space_hash: &str) -> Result<()> {
+        if self.space.1 == space_hash {
+            return Ok(());
+        }
+        let space = |name: &str, hash: &str| format!("{name} ({})", hash.get(..12).unwrap_or(hash));
+        let (theirs, ours) = (space(&self.space.0, &self.space.1), space(name, space_hash));
+        agree(from, "space", theirs, ours, "profile this space, or search that one with --space")
+    }
+
     fn of_run(from: &Path) -> Result<Self> {
         let run = Run::open_read_only(from)?;
         let manifest = run.manifest();
@@ -127,6 +157,7 @@ impl Theirs {
             let report = LatencyReport {
                 engine: engine.engine.clone(),
                 model: model.to_json()?,
+                how: Some(model.describe()?),
                 held_out: engine.held_out,
                 rows: fitted,
             };
@@ -148,6 +179,21 @@ impl Theirs {
     }
 }
 
+/// The device of the profile in `from` and its first engine's model, for the space with this name and hash.
+///
+/// # Errors
+/// [`Error::OtherProfile`] when it is of another space; as [`check_profile`] when it is not finished.
+pub(in crate::pipeline) fn first_model(
+    from: &Path,
+    name: &str,
+    space_hash: &str,
+) -> Result<(String, LatencyReport)> {
+    let theirs = Theirs::read(from)?;
+    theirs.of_space(from, name, space_hash)?;
+    let report = theirs.reports.into_iter().next().and_then(|(_, report)| report);
+    Ok((theirs.target, report.ok_or_else(|| unfinished(from))?))
+}
+
 /// What the profile in `from` hands over to a search by `recipe` on the space with this hash, by this version of the
 /// program, on the machine with these facts, under these engines.
 fn agreed(
@@ -158,21 +204,11 @@ fn agreed(
     from: &Path,
     engines: &EngineOptions,
 ) -> Result<Taken> {
-    let theirs = if from.is_file() { Theirs::of_file(from)? } else { Theirs::of_run(from)? };
+    let theirs = Theirs::read(from)?;
     let ours = &recipe.latency;
-    let must_agree = |what: &str, theirs: String, ours: String, next: &str| {
-        if theirs == ours {
-            return Ok(());
-        }
-        let (path, what, next) = (from.to_owned(), what.into(), next.into());
-        Err(Error::OtherProfile { path, what, theirs, ours, next })
-    };
-    let space = |name: &str, hash: &str| format!("{name} ({})", hash.get(..12).unwrap_or(hash));
-    // By hash alone: the same definition may lie in two files.
-    if theirs.space.1 != space_hash {
-        let (theirs, ours) = (space(&theirs.space.0, &theirs.space.1), space(&recipe.space.name, space_hash));
-        must_agree("space", theirs, ours, "profile this space, or search that one with --space")?;
-    }
+    let must_agree =
+        |what: &str, theirs: String, ours: String, next: &str| agree(from, what, theirs, ours, next);
+    theirs.of_space(from, &recipe.space.name, space_hash)?;
     let again = "profile again, or leave --profile out";
     let same = "use the profile's, or profile again";
     // The timed files are written by the program.
@@ -215,11 +251,7 @@ fn agreed(
         }
     }
     for (_, report) in theirs.reports {
-        taken.reports.push(report.ok_or_else(|| Error::NotARun {
-            path: from.to_owned(),
-            problem: "its profile is not finished".into(),
-            next: format!("finish it with: masktas profile --resume {}", from.display()),
-        })?);
+        taken.reports.push(report.ok_or_else(|| unfinished(from))?);
     }
     // Last, because an engine has to be opened for it. Another device has its own engines.
     for name in ours.engines.iter().filter(|_| ours.on_host()) {
