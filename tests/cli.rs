@@ -144,6 +144,25 @@ fn every_command_of_the_pages_works() {
         assert!(done.contains(command), "no page shows masktas {command}");
     }
 
+    // What the pages say of several devices: each has measured the finalists of both, its own front's first.
+    let both = masktas(folder.path(), &["search", "--resume", "runs/both", "--json"]);
+    let both: serde_json::Value = serde_json::from_slice(&both.stdout).expect("JSON");
+    let across = both["across"].as_array().expect("what devices measured");
+    let names = |of: &serde_json::Value| {
+        of["fronts"].as_array().unwrap().iter().map(|f| f["searched_for"].clone()).collect::<Vec<_>>()
+    };
+    assert_eq!(across.len(), 2, "{across:?}");
+    assert_eq!(
+        (&across[0]["target"], names(&across[0])),
+        (&"host".into(), vec!["host".into(), "pi5".into()])
+    );
+    assert_eq!((&across[1]["target"], names(&across[1])), (&"pi5".into(), vec!["pi5".into(), "host".into()]));
+    assert!(across[1]["fronts"][1]["members"][0]["ms"].as_f64().is_some_and(|ms| ms > 0.0));
+    let there = &both["further"][0]["finalists"][0]["there"]["verdict"];
+    assert_ne!(*there, serde_json::Value::Null, "the board replays the golden pair");
+    let page = std::fs::read_to_string(folder.path().join("runs/both/report.html")).expect("the report");
+    assert!(page.contains("One supernet, several devices"));
+
     // What the pages say of the files.
     let report = std::fs::read_to_string(folder.path().join("runs/mine/report.html")).expect("the report");
     assert!(report.contains("Finalists") && report.contains("<svg"));

@@ -1,7 +1,7 @@
 //! A child process that carries a line, and what it said when it died.
 
 use std::collections::VecDeque;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read as _};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
@@ -31,9 +31,13 @@ impl Process {
         let words = Arc::new(Mutex::new(VecDeque::new()));
         let kept = Arc::clone(&words);
         let reader = std::thread::spawn(move || {
-            for line in BufReader::new(error).lines() {
-                let Ok(line) = line else { break };
-                let Ok(mut kept) = kept.lock() else { break };
+            // To its end whatever comes: a closed pipe would kill the child. No line is kept beyond a few kilobytes.
+            let mut error = BufReader::new(error);
+            let mut bytes = Vec::new();
+            while error.by_ref().take(8 << 10).read_until(b'\n', &mut bytes).is_ok_and(|read| read > 0) {
+                let line = String::from_utf8_lossy(&bytes).into_owned();
+                bytes.clear();
+                let Ok(mut kept) = kept.lock() else { continue };
                 if !line.trim().is_empty() {
                     kept.push_back(line.trim().chars().take(WORD_LENGTH).collect::<String>());
                 }

@@ -129,6 +129,9 @@ impl Protocol {
         let at_least = |name: &str, got: usize, need: usize| {
             if got >= need { Ok(()) } else { Err(format!("{name} is {got} and must be at least {need}")) }
         };
+        let at_most = |name: &str, got: usize, most: usize| {
+            if got <= most { Ok(()) } else { Err(format!("{name} is {got} and must be at most {most}")) }
+        };
         let inside = |name: &str, got: f64, low: f64, high: f64| {
             if got > low && got < high {
                 Ok(())
@@ -150,6 +153,13 @@ impl Protocol {
             at_least("max_warm_ups", self.max_warm_ups, self.min_warm_ups),
             at_least("resamples", self.resamples, 100),
             at_least("batch", self.batch, 1),
+            // Whoever asks for more asks for all memory or for ever.
+            at_most("threads", self.threads, 4096),
+            at_most("runs", self.runs, 100_000),
+            at_most("max_rounds", self.max_rounds, 1_000_000),
+            at_most("max_warm_ups", self.max_warm_ups, 1_000_000),
+            at_most("resamples", self.resamples, 100_000),
+            at_most("batch", self.batch, 1024),
             inside("half_width", self.half_width, 0.0, 1.0),
             inside("confidence", self.confidence, 0.5, 1.0),
             inside("warm_up_spread", self.warm_up_spread, 0.0, 10.0),
@@ -208,6 +218,12 @@ mod tests {
         assert!(wrong.contains('9') && wrong.contains('8'), "{wrong}");
         assert!(text(Protocol { threads: 2, ..Protocol::shared() }).contains("cpu clock"));
         assert!(text(Protocol { half_width: f64::NAN, ..Protocol::default() }).contains("half_width"));
+        let huge = Protocol { resamples: usize::MAX, ..Protocol::default() };
+        assert!(text(huge).contains("must be at most 100000"));
+        assert!(
+            text(Protocol { min_rounds: 1 << 40, max_rounds: 1 << 40, ..Protocol::default() })
+                .contains("max_rounds")
+        );
         assert!(text(Protocol { revision: 7, ..Protocol::default() }).contains("revision is 7"));
     }
 

@@ -259,6 +259,84 @@ fn a_model_that_never_comes_back_is_ended() {
 }
 
 #[test]
+fn a_model_that_hangs_is_a_failed_row_and_is_tried_again_when_the_profile_goes_on() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut device = agent(folder.path(), &["--round-max", "2"]);
+    let (models, reference) = (models(3), reference());
+    let mut job = job(&models, &reference);
+    job.bench.protocol = long();
+    let (mut rows, mut hung) = (Vec::new(), false);
+    let summary = profile_models(
+        &mut device,
+        &job,
+        &mut |progress| {
+            if progress.rounds == 2 && !hung {
+                hung = true;
+                // The last of the processes is the last model's.
+                let workers: Vec<u32> = agents_at(folder.path()).into_iter().flat_map(children).collect();
+                assert_eq!(workers.len(), 4, "three models and the reference network");
+                let last = workers.iter().max().unwrap().to_string();
+                assert!(Command::new("kill").args(["-STOP", &last]).status().unwrap().success());
+            }
+            ControlFlow::Continue(())
+        },
+        &mut |row| {
+            rows.push(row);
+            Ok(())
+        },
+    )
+    .unwrap();
+    assert_eq!((summary.measured, summary.failed), (2, 1), "{rows:?}");
+    let text = failure(&rows, "m3");
+    assert!(text.contains("`m3`") && text.contains("longer than 2 s to run"), "{text}");
+
+    // What failed may have been a passing evil; what was measured is not measured again.
+    let again = job.resume(&rows);
+    let mut more = Vec::new();
+    let summary = run(&mut device, &again, &mut more).unwrap();
+    assert_eq!((summary.measured, summary.failed, summary.skipped), (1, 0, 2));
+    assert_eq!(more[0].id, "m3");
+}
+
+#[test]
+fn a_stranger_gets_one_try() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut agent = Command::new(AGENT)
+        .args(["--folder", &folder.path().display().to_string()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    // The pipe stays open: whoever says no hello must not keep the agent by asking.
+    let mut input = agent.stdin.take().unwrap();
+    input.write_all(b"{\"machine\":{\"threads\":1}}\n").unwrap();
+    let mut answer = String::new();
+    agent.stdout.take().unwrap().read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("no hello"), "{answer}");
+    assert!(!answer.contains("fingerprint"), "{answer}");
+    assert!(agent.wait().unwrap().code().is_some());
+    drop(input);
+}
+
+#[test]
+fn hostile_numbers_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut device = agent(folder.path(), &[]);
+    let (models, reference) = (models(1), reference());
+    for protocol in [
+        Protocol { resamples: usize::MAX, ..quick() },
+        Protocol { min_rounds: usize::MAX, max_rounds: usize::MAX, ..quick() },
+        Protocol { threads: 1 << 40, ..quick() },
+    ] {
+        let mut job = job(&models, &reference);
+        job.bench.protocol = protocol;
+        let error = run(&mut device, &job, &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("must be at most"), "{error}");
+    }
+    assert!(device.fingerprint(1).is_ok(), "the conversation goes on");
+}
+
+#[test]
 fn a_full_disk_is_named() {
     let folder = tempfile::tempdir().unwrap();
     // Files may have one block at most, so that writing a model fails as on a full disk.
@@ -299,7 +377,7 @@ fn another_version_is_refused_by_either_side() {
     let text = answer(r#"{"hello":{"protocol":99,"version":"9.9.9","token":null}}"#);
     assert!(text.contains("failed") && text.contains("protocol 99"), "{text}");
     let text = answer(r#"{"machine":{"threads":1}}"#);
-    assert!(text.contains("say hello first"), "{text}");
+    assert!(text.contains("no hello first"), "{text}");
     let text = answer("GET / HTTP/1.1");
     assert!(text.contains("cannot be understood") && text.contains("GET /"), "{text}");
 }

@@ -44,7 +44,7 @@ fn recipe(sets: &[&str]) -> Recipe {
 
 /// As the command line asks.
 fn check_profile(recipe: &Recipe, from: &Path) -> Result<(), Error> {
-    masktas_search::pipeline::check_profile(recipe, from, &EngineOptions::default())
+    masktas_search::pipeline::check_profile(recipe, from, &EngineOptions::default(), None)
 }
 
 /// Made-up numbers, with no more digits than any JSON reader keeps, measured as the recipe asks.

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::shown;
 use crate::console::{Answer, Console, Outcome};
+use crate::exit::Failure;
 
 /// Options of `masktas front`.
 #[derive(Args)]
@@ -33,7 +34,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let run = Run::open_read_only(&options.run)?;
     let own = run.manifest().recipe.latency.target.clone();
     if let Some(profile) = &options.profile {
-        return on_another(&run, profile, console);
+        return on_another(&run, profile, options.target.as_deref(), console);
     }
     let Some(target) = options.target.as_deref().filter(|target| *target != own) else {
         return of(&run, console);
@@ -51,7 +52,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         }
         .into());
     };
-    on_another(&run, &profile, console)
+    on_another(&run, &profile, None, console)
 }
 
 /// The front that a run was searched for.
@@ -83,8 +84,14 @@ fn of(run: &Run, console: &Console) -> Outcome {
 }
 
 /// A run's scored architectures under another device's latency model.
-fn on_another(run: &Run, profile: &Path, console: &Console) -> Outcome {
+fn on_another(run: &Run, profile: &Path, asked: Option<&str>, console: &Console) -> Outcome {
     let Elsewhere { target, engine, held_out, front } = elsewhere(run, profile)?;
+    if let Some(asked) = asked.filter(|asked| *asked != target) {
+        return Err(Failure::usage(format!(
+            "--profile {} is of {target}, and --target says {asked}; leave one of them out",
+            profile.display()
+        )));
+    }
     let (trials, folder, bend) = (run.trial_count()?, run.folder().display(), bend(&front));
     let knee = bend.and_then(|at| front.get(at)).map(|member| member.id.as_str());
     let text = format!(

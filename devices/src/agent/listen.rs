@@ -2,7 +2,7 @@
 
 use std::io::Write;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ use super::serve::{AgentOptions, serve};
 use super::tls::{Pin, provider, shake};
 use crate::error::{Error, Result};
 
-/// Seconds that a client has for its handshake.
-const HANDSHAKE_S: u64 = 10;
+/// What a client has for its handshake.
+const HANDSHAKE: Duration = Duration::from_secs(10);
 
 /// Certificate, key and token of a listening agent, made once and kept, so that the address that was printed stays right.
 pub struct Secrets {
@@ -30,15 +30,22 @@ impl Secrets {
     /// # Errors
     /// [`Error::Io`]; [`Error::Secrets`].
     pub fn open(folder: &Path) -> Result<Self> {
+        let fail = |reason: String| Error::Secrets { folder: folder.to_owned(), reason };
         let path = |name: &str| folder.join(name);
         let names = [path("certificate.der"), path("key.der"), path("token")];
         let [certificate, key, token] = &names;
         let read = |path: &Path| std::fs::read(path);
         if let (Ok(certificate), Ok(key), Ok(token)) = (read(certificate), read(key), read(token)) {
             let token = String::from_utf8_lossy(&token).trim().to_owned();
+            let whole = token.len() == 32 && token.bytes().all(|byte| byte.is_ascii_hexdigit());
+            if !whole || certificate.is_empty() || key.is_empty() {
+                // An empty token would let everybody in.
+                return Err(fail(
+                    "a file of them is damaged; remove certificate.der, key.der and token there".into(),
+                ));
+            }
             return Ok(Self { certificate, key, token });
         }
-        let fail = |reason: String| Error::Secrets { folder: folder.to_owned(), reason };
         let made = rcgen::generate_simple_self_signed(vec!["masktas-agent".to_owned()])
             .map_err(|error| fail(error.to_string()))?;
         let mut random = [0; 16];
@@ -64,15 +71,37 @@ impl Secrets {
     }
 }
 
-/// Writes a file that only this user may read.
-fn private(path: &PathBuf, content: &[u8]) -> Result<()> {
-    let io = |source| Error::Io { path: path.clone(), source };
-    let mut options = std::fs::File::options();
-    options.write(true).create(true).truncate(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let mut file = options.open(path).map_err(io)?;
-    file.write_all(content).map_err(io)
+/// Writes a file that only this user may read: whole or not at all.
+fn private(path: &Path, content: &[u8]) -> Result<()> {
+    let io = |source| Error::Io { path: path.to_owned(), source };
+    // A temporary file is its owner's alone.
+    let mut file = tempfile::NamedTempFile::new_in(path.parent().unwrap_or(Path::new("."))).map_err(io)?;
+    file.write_all(content).and_then(|()| file.as_file().sync_all()).map_err(io)?;
+    file.persist(path).map(drop).map_err(|error| io(error.error))
+}
+
+/// Asks the system to find out when a client is gone without a word, as when its network is: within about a minute.
+fn watch(client: &TcpStream) {
+    #[cfg(target_os = "linux")]
+    {
+        use std::os::fd::AsRawFd as _;
+        let options = [
+            (libc::SOL_SOCKET, libc::SO_KEEPALIVE, 1),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE, 20),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL, 10),
+            (libc::IPPROTO_TCP, libc::TCP_KEEPCNT, 3),
+            // Milliseconds that something sent may stay unanswered.
+            (libc::IPPROTO_TCP, libc::TCP_USER_TIMEOUT, 60_000),
+        ];
+        for (level, name, value) in options {
+            let value: libc::c_int = value;
+            let size = size_of::<libc::c_int>() as libc::socklen_t;
+            // SAFETY: the socket is open and the value is an int, as each of these options takes.
+            unsafe { libc::setsockopt(client.as_raw_fd(), level, name, (&raw const value).cast(), size) };
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = client;
 }
 
 /// A bound socket and what it takes to serve on it.
@@ -130,16 +159,11 @@ impl Listener {
 
     fn converse(&self, client: TcpStream, options: &AgentOptions) -> Result<()> {
         let garbled = |reason: String| Error::Garbled { reason };
-        let patience = |client: &TcpStream, seconds: Option<u64>| {
-            client.set_read_timeout(seconds.map(Duration::from_secs)).map_err(|e| garbled(e.to_string()))
-        };
-        patience(&client, Some(HANDSHAKE_S))?;
-        let again = client.try_clone().map_err(|e| garbled(e.to_string()))?;
+        watch(&client);
         let connection =
             ServerConnection::new(Arc::clone(&self.config)).map_err(|e| garbled(e.to_string()))?;
         let (reader, writer) =
-            shake(client, Connection::Server(connection)).map_err(|e| garbled(e.to_string()))?;
-        patience(&again, None)?;
+            shake(client, Connection::Server(connection), HANDSHAKE).map_err(|e| garbled(e.to_string()))?;
         serve(options, reader, writer)
     }
 }

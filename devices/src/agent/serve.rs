@@ -34,8 +34,9 @@ pub struct AgentOptions {
     pub token: Option<String>,
 }
 
-/// Seconds without a request after which a conversation is over.
-const IDLE_S: u64 = 15 * 60;
+/// Seconds without a request after which a conversation is over: a client asks when it has something to do, and comes back
+/// otherwise.
+const IDLE_S: u64 = 5 * 60;
 
 /// Seconds that a client has to say hello. A listening agent serves one client at a time, so one that says nothing must not
 /// keep the others out.
@@ -66,7 +67,7 @@ pub fn serve(
             }
         }
     });
-    let lines = Lines::read(input);
+    let lines = Lines::of_stranger(input);
     let mut agent = Agent { options, store, lines, out, welcome: false, bench: None };
     loop {
         let patience = if agent.welcome { IDLE_S } else { HELLO_S };
@@ -78,7 +79,6 @@ pub fn serve(
                 return Err(error);
             }
         };
-        let hello = matches!(request, Request::Hello { .. });
         busy.store(true, Ordering::Relaxed);
         let answer = agent.answer(request);
         busy.store(false, Ordering::Relaxed);
@@ -88,7 +88,7 @@ pub fn serve(
             Err(error) => tell(&agent.out, &Reply::failed(error)),
         };
         // A stranger gets one try.
-        if told.is_err() || hello && answer.is_err() {
+        if told.is_err() || !agent.welcome {
             return Ok(());
         }
     }
@@ -112,7 +112,10 @@ impl Agent<'_> {
     /// The reply to a request; `None` for a part of a model that is not the last.
     fn answer(&mut self, request: Request) -> Result<Option<Reply>> {
         if !self.welcome && !matches!(request, Request::Hello { .. }) {
-            return Err(Error::Refused { device: "the agent".into(), reason: "say hello first".into() });
+            return Err(Error::Refused {
+                device: "the agent".into(),
+                reason: "the first request was no hello; connect with masktas".into(),
+            });
         }
         Ok(Some(match request {
             Request::Hello { protocol, version, token } => {
@@ -155,6 +158,7 @@ impl Agent<'_> {
             ));
         }
         self.welcome = true;
+        self.lines.trust();
         Ok(Reply::Hello { protocol: PROTOCOL, version: own.into() })
     }
 

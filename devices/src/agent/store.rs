@@ -1,5 +1,6 @@
 //! Models that an agent was sent, kept by the hash of their content.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub struct Store {
     /// Most bytes of all models; the ones unused for longest go first.
     total_max: u64,
     incoming: Option<Incoming>,
+    /// Models announced in this conversation, which are not thrown away.
+    wanted: BTreeSet<PathBuf>,
     /// Whether the announced model was refused, so that the parts of it that are on their way are nothing new.
     refused: bool,
 }
@@ -36,7 +39,14 @@ impl Store {
     /// [`Error::Io`].
     pub fn new(folder: &Path, model_max: u64, total_max: u64) -> Result<Self> {
         std::fs::create_dir_all(folder).map_err(io(folder))?;
-        Ok(Self { folder: folder.to_owned(), model_max, total_max, incoming: None, refused: false })
+        Ok(Self {
+            folder: folder.to_owned(),
+            model_max,
+            total_max,
+            incoming: None,
+            wanted: BTreeSet::new(),
+            refused: false,
+        })
     }
 
     /// Whether a model must be sent. It then comes in parts.
@@ -53,7 +63,9 @@ impl Store {
             return Err(Error::ModelTooLarge { bytes, most: self.model_max });
         }
         let path = self.path(hash)?;
-        if path.is_file() {
+        self.wanted.insert(path.clone());
+        // Its length too: a device that lost its power may have kept a part.
+        if std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == bytes) {
             // Its turn to be thrown away moves back.
             let now = std::time::SystemTime::now();
             let _ = File::options().append(true).open(&path).and_then(|file| file.set_modified(now));
@@ -105,6 +117,7 @@ impl Store {
         let bytes = std::fs::read(incoming.file.path()).map_err(io(&self.folder))?;
         masktas_runtime::onnx::admit(&bytes).map_err(|reason| Error::NotAdmitted { reason })?;
         let path = self.path(&hash)?;
+        incoming.file.as_file().sync_all().map_err(io(&self.folder))?;
         incoming.file.persist(&path).map_err(|error| io(&path)(error.error))?;
         Ok(true)
     }
@@ -143,7 +156,7 @@ impl Store {
             if total.saturating_add(bytes) <= self.total_max {
                 break;
             }
-            if std::fs::remove_file(path).is_ok() {
+            if !self.wanted.contains(&path) && std::fs::remove_file(path).is_ok() {
                 total -= length;
             }
         }
@@ -195,6 +208,11 @@ mod tests {
         let hash = model_hash(&bytes);
         assert_eq!(store.read(&hash).unwrap(), bytes);
         assert!(!store.announce(&hash, bytes.len() as u64).unwrap());
+        // Half of it, as after a power cut, is none.
+        let path = folder.path().join(format!("{hash}.onnx"));
+        std::fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
+        assert!(receive(&mut store, &bytes).unwrap());
+        assert_eq!(store.read(&hash).unwrap(), bytes);
         assert!(store.read(&model_hash(b"other")).unwrap_err().to_string().contains("was not sent"));
     }
 

@@ -3,6 +3,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::{Duration, Instant};
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
@@ -11,6 +12,9 @@ use rustls::{ClientConfig, ClientConnection, Connection, DigitallySignedStruct, 
 use sha2::{Digest, Sha256};
 
 use crate::error::{Error, Result};
+
+/// How long a client waits for the agent's side of the handshake.
+const HANDSHAKE: Duration = Duration::from_secs(20);
 
 /// SHA-256 of a certificate.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,7 +115,11 @@ pub fn connect(socket: TcpStream, pin: Pin, device: &str) -> Result<(TlsReader, 
         .with_no_client_auth();
     let name = ServerName::try_from("masktas-agent").map_err(|e| lost(e.to_string()))?;
     let connection = ClientConnection::new(Arc::new(config), name).map_err(|e| lost(e.to_string()))?;
-    shake(socket, Connection::Client(connection)).map_err(|error| match error.get_ref() {
+    shake(socket, Connection::Client(connection), HANDSHAKE).map_err(|error| match error.get_ref() {
+        _ if matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) => lost(format!(
+            "the agent there did not answer within {} s; it serves one client at a time, try again when the other has left",
+            HANDSHAKE.as_secs()
+        )),
         Some(source) if source.is::<rustls::Error>() => Error::Refused {
             device: device.to_owned(),
             reason: format!("{source}; connect with the address that the agent printed when it started"),
@@ -120,16 +128,36 @@ pub fn connect(socket: TcpStream, pin: Pin, device: &str) -> Result<(TlsReader, 
     })
 }
 
-/// Finishes the handshake and takes the connection apart into two ends that two threads may use.
+/// Finishes the handshake in the given time and takes the connection apart into two ends that two threads may use.
 pub(super) fn shake(
     mut socket: TcpStream,
     mut connection: Connection,
+    patience: Duration,
 ) -> std::io::Result<(TlsReader, TlsWriter)> {
+    let deadline = Instant::now() + patience;
     socket.set_nodelay(true)?;
     while connection.is_handshaking() {
-        connection.complete_io(&mut socket)?;
+        // A byte now and then must not make it last for ever.
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            return Err(std::io::ErrorKind::TimedOut.into());
+        }
+        socket.set_read_timeout(Some(left))?;
+        if connection.wants_write() {
+            connection.write_tls(&mut socket)?;
+        } else {
+            if connection.read_tls(&mut socket)? == 0 {
+                return Err(std::io::ErrorKind::UnexpectedEof.into());
+            }
+            if let Err(error) = connection.process_new_packets() {
+                // The other side is told why, if it still listens.
+                let _ = connection.write_tls(&mut socket);
+                return Err(std::io::Error::new(std::io::ErrorKind::InvalidData, error));
+            }
+        }
     }
     connection.complete_io_if_wanted(&mut socket)?;
+    socket.set_read_timeout(None)?;
     let shared = Arc::new(Shared { connection: Mutex::new(connection), socket });
     Ok((
         TlsReader { shared: Arc::clone(&shared), raw: vec![0; 32 << 10], unread: 0..0 },

@@ -127,7 +127,8 @@ fn is_number(path: &str) -> bool {
     !unit_of(path).is_empty() || path.ends_with(".cores")
 }
 
-fn check_name(name: &str) -> std::result::Result<(), String> {
+/// Whether a device may be called so: small letters, digits and hyphens, because the name becomes a part of paths.
+pub(crate) fn check_name(name: &str) -> std::result::Result<(), String> {
     let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-';
     let good = !name.is_empty() && name.len() <= NAME_LIMIT && name.chars().all(fits);
     if good && !name.starts_with('-') {

@@ -24,6 +24,7 @@ pub use choose::{Because, Choice, Connected, choose};
 pub use device::{
     Accelerator, Cluster, Confidence, Cpu, Device, Fact, Memory, Peaks, PowerMode, Row, Runtime, Source,
 };
+pub(crate) use file::check_name;
 pub use prior::{Precision, Prior, PriorOptions, Processor, prior};
 pub use remarks::Remark;
 

@@ -16,6 +16,7 @@ use crate::engine::Tensors;
 use crate::error::{Error, Result};
 use crate::fingerprint::{Fingerprint, State};
 use crate::protocol::Protocol;
+use crate::stats;
 
 pub use bench::{Bench, Measure, Subject};
 pub use energy::Energy;
@@ -232,6 +233,28 @@ impl Measurement {
         }
     }
 
+    /// The same with the reference network's time taken over all rounds of this measurement instead of from its calibration
+    /// beforehand: for a number that stands alone. The half-width is then of both, the ratio and the reference's time. It
+    /// no longer has one unit with measurements of other batches.
+    pub fn standing_alone(mut self, protocol: &Protocol) -> Self {
+        let times: Vec<f64> = self.rounds.iter().map(|round| round.reference_ms).collect();
+        let Some(ms) = stats::median(&times) else { return self };
+        let half_width = stats::bootstrap_half_width(&times, protocol.confidence, protocol.resamples, 0);
+        let half_width = half_width.unwrap_or(f64::NAN);
+        self.calibration = Calibration { ms, half_width, ..self.calibration };
+        self.ms = self.ratio * ms;
+        self.half_width = self.half_width.hypot(half_width);
+        // Each of the two may be as wide as asked.
+        if self.verdict == Steadiness::Steady && !(self.half_width <= 2.0 * protocol.half_width) {
+            self.verdict = Steadiness::Noisy;
+            self.notes.push(format!(
+                "the machine's speed varied by {:.1} % between rounds; repeat it on a quieter machine",
+                100.0 * half_width
+            ));
+        }
+        self
+    }
+
     /// This value over the other's. Engines and machines may differ; the way of measuring may not.
     ///
     /// # Errors
@@ -312,6 +335,23 @@ pub(crate) mod tests {
             change(&mut other);
             assert!(base.key().matches(&other.key()).is_err());
         }
+    }
+
+    #[test]
+    fn a_number_that_stands_alone_is_of_all_rounds() {
+        let round = |reference_ms: f64| Round { position: 0, runs: Vec::new(), median_ms: 0.0, reference_ms };
+        let protocol = Protocol::default();
+        let mut m = measurement(2.0);
+        // Calibrated in a slow moment; the rounds came later.
+        m.calibration.ms = 2.0;
+        m.rounds = (0..20).map(|at| round(1.0 + 0.001 * f64::from(at % 3))).collect();
+        let alone = m.clone().standing_alone(&protocol);
+        assert!((alone.ms - 1.001).abs() < 1e-9 && alone.half_width >= m.half_width, "{alone:?}");
+        assert_eq!(alone.verdict, Steadiness::Steady);
+        m.rounds = (0..20).map(|at| round(if at % 2 == 0 { 1.0 } else { 1.5 })).collect();
+        let alone = m.standing_alone(&protocol);
+        assert_eq!(alone.verdict, Steadiness::Noisy);
+        assert!(alone.half_width > 0.04 && alone.notes[0].contains("varied"), "{alone:?}");
     }
 
     #[test]

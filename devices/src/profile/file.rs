@@ -5,9 +5,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Outcome, Row};
+use super::{IMPORTED, Outcome, Row};
+use crate::catalogue::check_name;
 use crate::error::{Error, Result};
 use crate::latency::{HeldOut, LatencyModel, from_json};
+use crate::protocol::short_hash;
 
 /// Version of the file.
 pub const FORMAT: u32 = 1;
@@ -89,10 +91,40 @@ impl ProfileFile {
             return Err(fail(format!("its version is {found} and this program reads {FORMAT}")));
         }
         let file: Self = serde_json::from_slice(&bytes).map_err(|error| fail(error.to_string()))?;
+        file.check_names().map_err(fail)?;
         for engine in &file.engines {
             engine.latency_model().map_err(|error| fail(error.to_string()))?;
         }
         Ok(file)
+    }
+
+    /// What becomes a part of a path is what this program writes, and no path.
+    fn check_names(&self) -> std::result::Result<(), String> {
+        check_name(&self.device)?;
+        let is_hash =
+            |text: &str| (16..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        if let Some(space) = self.space.as_ref().filter(|space| !is_hash(&space.hash)) {
+            return Err(format!("the space's hash `{}` is no hash", space.hash.escape_default()));
+        }
+        if self.protocol != IMPORTED && !is_hash(&self.protocol) {
+            return Err(format!("the protocol `{}` is no hash", self.protocol.escape_default()));
+        }
+        Ok(())
+    }
+
+    /// Identity of how it was measured beyond the protocol: engines with their versions and providers, machine (with its
+    /// power mode), threads; of imported measurements the models. 8 hexadecimal digits.
+    pub fn kind(&self) -> String {
+        let rows = || self.engines.iter().flat_map(|engine| engine.rows.iter().map(move |row| (engine, row)));
+        let mut facts: Vec<String> =
+            rows().filter_map(|(_, row)| row.measurement()).map(|m| format!("{:?}", m.key())).collect();
+        if facts.is_empty() {
+            facts = rows().map(|(engine, row)| format!("{} {}", engine.engine, row.id)).collect();
+        }
+        facts.sort();
+        facts.dedup();
+        let hash = short_hash(facts.join("\n").as_bytes());
+        hash.get(..8).unwrap_or(&hash).to_owned()
     }
 
     /// Writes the profile beside `path` and moves it there, so that a reader never meets half of it.
@@ -145,7 +177,7 @@ mod tests {
         let text = read(r#"{"masktas_profile":9,"anything":1}"#);
         assert!(text.contains('9') && text.contains("reads 1") && text.contains("p.json"), "{text}");
         assert!(read("{}").contains("masktas_profile"));
-        let empty = r#""device":"host","version":"0","space":null,"protocol":"p","threads":1,"engines":[]"#;
+        let empty = r#""device":"host","version":"0","space":null,"protocol":"imported","threads":1,"engines":[]"#;
         assert!(read(&format!(r#"{{"masktas_profile":1,{empty},"more":1}}"#)).contains("more"));
         std::fs::write(&path, format!(r#"{{"masktas_profile":1,{empty}}}"#)).unwrap();
         let file = ProfileFile::read(&path).unwrap();

@@ -33,9 +33,11 @@ impl<'a> ProfileJob<'a> {
         Self { models, reference, bench, budget: None, retries: 1, done: BTreeSet::new() }
     }
 
-    /// Goes on where `rows` ended: skips their models (failed ones too) and takes their calibration over.
+    /// Goes on where `rows` ended: skips their models and takes their calibration over. Failed ones are tried once more, for
+    /// a full disk or a lack of memory may be gone.
     pub fn resume(mut self, rows: &[Row]) -> Self {
-        self.done.extend(rows.iter().map(|row| row.id.clone()));
+        let finished = rows.iter().filter(|row| !matches!(row.outcome, Outcome::Failed(_)));
+        self.done.extend(finished.map(|row| row.id.clone()));
         let earlier = rows.iter().find_map(Row::measurement).map(|m| m.calibration.clone());
         self.bench.calibration = self.bench.calibration.or(earlier);
         self
@@ -106,10 +108,13 @@ pub fn profile_models(
     let mut bench = job.bench.clone();
     let mut batches: VecDeque<&[&NamedModel<'_>]> = pending.chunks(job.bench.protocol.batch).collect();
     let mut lost = 0;
+    let mut left = batches.len();
     let calibration = loop {
         match session(transport, job, &mut bench, &mut batches, &mut at, sink) {
-            Err(Error::Lost { .. }) if lost < RECONNECTIONS => {
-                lost += 1;
+            Err(Error::Lost { .. }) if lost < RECONNECTIONS || batches.len() < left => {
+                // Tries are counted from the last batch that was finished: a night has many drops.
+                lost = if batches.len() < left { 1 } else { lost + 1 };
+                left = batches.len();
                 at.reconnect(transport, lost)?;
             }
             Err(error) => return Err(error),
@@ -125,7 +130,7 @@ pub fn profile_models(
     })
 }
 
-/// Times that a lost connection is made anew before a profile gives up.
+/// Times in a row that a lost connection is made anew before a profile gives up.
 const RECONNECTIONS: u32 = 5;
 
 /// Where a profile stands, and whom it tells.

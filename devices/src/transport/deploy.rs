@@ -96,7 +96,8 @@ impl<'a> Shell<'a> {
     pub(super) fn deploy(&self, options: &RemoteOptions) -> Result<Command> {
         let probe = format!(
             "for d in \"$HOME/.cache\" /data/local/tmp /tmp; do mkdir -p \"$d/masktas/agent\" 2>/dev/null && \
-             [ -w \"$d/masktas/agent\" ] && break; done; d=\"$d/masktas/agent\"; \
+             [ -w \"$d/masktas/agent\" ] && [ -O \"$d/masktas/agent\" ] && break; done; d=\"$d/masktas/agent\"; \
+             [ -O \"$d\" ] || {{ echo \"no folder for the agent that this user owns: $d\" >&2; exit 1; }}; chmod 700 \"$d\"; \
              echo \"{MARK} arch $(uname -m)\"; echo \"{MARK} folder $d\"; \
              for f in \"$d\"/*; do [ -f \"$f\" ] && echo \"{MARK} file $(sha256sum \"$f\")\"; done; true"
         );
@@ -128,8 +129,9 @@ impl<'a> Shell<'a> {
         if let Some(path) = &options.ort_lib {
             // It travels inside single quotes inside a shell's text.
             if path.contains(['\'', '"', '\\', '$', '`']) {
-                let reason =
-                    format!("the path `{path}` of ONNX Runtime has a quote, a backslash or a dollar");
+                let reason = format!(
+                    "the path `{path}` of ONNX Runtime has a quote, a backslash or a dollar; move the library to a path without them"
+                );
                 return Err(Error::Refused { device: self.address.to_string(), reason });
             }
             start.push_str(&format!(" --ort-lib \"{path}\""));

@@ -1,6 +1,8 @@
 //! Lines of JSON in both directions.
 
 use std::io::{BufRead, BufReader, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
@@ -23,19 +25,39 @@ pub enum Heard<T> {
     Gone,
 }
 
+/// Longest line of somebody who is not known yet.
+const STRANGER: usize = 16 << 10;
+
 /// Messages from the other side.
 pub struct Lines {
     received: Receiver<Result<String>>,
+    most: Arc<AtomicUsize>,
 }
 
 impl Lines {
     /// Reads lines from `source` on a thread, which ends with the source. A few lines are read ahead, no more.
     pub fn read(source: impl Read + Send + 'static) -> Self {
+        Self::reading(source, MAX_LINE)
+    }
+
+    /// The same from a stranger, whose lines must be short until [`Lines::trust`].
+    pub fn of_stranger(source: impl Read + Send + 'static) -> Self {
+        Self::reading(source, STRANGER)
+    }
+
+    /// Takes lines of any length up to [`MAX_LINE`] from now on.
+    pub fn trust(&self) {
+        self.most.store(MAX_LINE, Ordering::Relaxed);
+    }
+
+    fn reading(source: impl Read + Send + 'static, most: usize) -> Self {
         let (sender, received) = sync_channel(4);
+        let most = Arc::new(AtomicUsize::new(most));
+        let limit = Arc::clone(&most);
         std::thread::spawn(move || {
             let mut source = BufReader::new(source);
             loop {
-                let line = next_line(&mut source);
+                let line = next_line(&mut source, &limit);
                 let last = !matches!(line, Ok(Some(_)));
                 let Some(line) = line.transpose() else { break };
                 if sender.send(line).is_err() || last {
@@ -43,7 +65,7 @@ impl Lines {
                 }
             }
         });
-        Self { received }
+        Self { received, most }
     }
 
     /// The next message, waiting no longer than `patience`.
@@ -74,15 +96,24 @@ fn beginning(line: &str) -> String {
 }
 
 /// One line without its end; `None` when there is no more. A source that breaks is one that ends.
-fn next_line(source: &mut impl BufRead) -> Result<Option<String>> {
+fn next_line(source: &mut impl BufRead, limit: &AtomicUsize) -> Result<Option<String>> {
     let mut line = Vec::new();
-    let read = source.take(MAX_LINE as u64 + 1).read_until(b'\n', &mut line);
-    if read.is_err() || line.is_empty() {
-        return Ok(None);
+    // In pieces: who is trusted while a line comes in may send all of it.
+    loop {
+        let read = source.by_ref().take(STRANGER as u64).read_until(b'\n', &mut line);
+        let most = limit.load(Ordering::Relaxed);
+        match read {
+            Err(_) => return Ok(None),
+            _ if line.len() > most => {
+                return Err(Error::Garbled { reason: format!("a line is longer than {most} bytes") });
+            }
+            Ok(0) => break,
+            Ok(_) if line.last() == Some(&b'\n') => break,
+            Ok(_) => {}
+        }
     }
-    if line.len() > MAX_LINE {
-        let reason = format!("a line is longer than {MAX_LINE} bytes");
-        return Err(Error::Garbled { reason });
+    if line.is_empty() {
+        return Ok(None);
     }
     if line.last() != Some(&b'\n') {
         // The other side died while it wrote.
@@ -139,6 +170,17 @@ mod tests {
         let text = hear(&lines).unwrap_err().to_string();
         assert!(text.contains("longer than"), "{text}");
         assert!(matches!(hear(&lines), Ok(Heard::Gone)));
+    }
+
+    #[test]
+    fn a_stranger_is_brief() {
+        let long = [vec![b' '; STRANGER], b"[1]\n".to_vec()].concat();
+        let lines = Lines::of_stranger(std::io::Cursor::new(long.clone()));
+        assert!(hear(&lines).unwrap_err().to_string().contains("longer than"));
+        let lines = Lines::of_stranger(std::io::Cursor::new(b"[1]\n".to_vec()));
+        lines.trust();
+        assert!(matches!(hear(&lines), Ok(Heard::Message(_))));
+        assert!(matches!(hear(&Lines::read(std::io::Cursor::new(long))), Ok(Heard::Message(m)) if m == [1]));
     }
 
     #[test]

@@ -179,7 +179,14 @@ fn time(run: &Run, shop: &Workshop, finalists: &mut [Finalist], progress: &mut d
         finalist.measured.clear();
     }
     for engine in &shop.recipe.latency.engines {
-        let rows = remeasure(run, shop, transport.as_mut(), engine, &members, progress)?;
+        let rows = match remeasure(run, shop, transport.as_mut(), engine, &members, progress) {
+            // The device is in another state than when it was profiled. What was found is no worse for it.
+            Err(Error::Devices(error @ masktas_devices::Error::Incomparable { .. })) => {
+                progress.say(&format!("the finalists stand unmeasured under {engine}: {error}"));
+                continue;
+            }
+            other => other?,
+        };
         for (finalist, row) in finalists.iter_mut().zip(rows) {
             match row.outcome {
                 Outcome::Measured(measurement) => finalist.measured.push(*measurement),

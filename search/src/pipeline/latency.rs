@@ -19,7 +19,7 @@ use super::profile::profile;
 use crate::budget::{Cost, Kind, Limit};
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::recipe::Latency;
+use crate::recipe::{Latency, Recipe};
 use crate::run::{Phase, Run, Table};
 use crate::space::{Genes, VitSpace};
 
@@ -95,6 +95,17 @@ impl Fitted {
             Ok(ms)
         })
     }
+}
+
+/// About what members of a recipe's space take on its target by the catalogue's figures, in milliseconds; `None` where it
+/// has none. For how long something will take, and nothing else.
+pub fn rough_ms(recipe: &Recipe) -> Option<f64> {
+    let space = VitSpace::load(&recipe.space.name).ok()?;
+    let fitted = Fitted::prior(&recipe.latency).ok()?;
+    let ends = [space.smallest(), space.largest()];
+    let ms =
+        ends.iter().map(|genes| fitted.predict(&space, genes).ok().map(|p| p.ms)).sum::<Option<f64>>()?;
+    Some(ms / 2.0)
 }
 
 /// What an architecture costs, counted on its graph.

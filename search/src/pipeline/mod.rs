@@ -35,15 +35,15 @@ pub(crate) use latency::profiled;
 use latency::{Fitted, protocol};
 pub use latency::{
     LatencyReport, document as latency_document, features as latency_features, profile_file,
-    protocol as latency_protocol,
+    protocol as latency_protocol, rough_ms,
 };
 pub use parts::{Profiled, check_device, check_target, profile, rater, teacher};
 use pick::Deployment;
 pub use pick::{
     Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,
 };
+pub use reuse::{Board, check_profile, measured_itself, recipe_of_supernet};
 pub(crate) use reuse::{PROFILE_FROM, SUPERNET_FROM};
-pub use reuse::{check_profile, recipe_of_supernet};
 
 use crate::budget::{Limit, SearchBudget};
 use crate::error::Result;
@@ -75,7 +75,7 @@ pub struct Setup {
     /// The run whose trained supernet a new search takes over; `None`: it trains one. The recipe is then one of
     /// [`recipe_of_supernet`].
     pub supernet: Option<PathBuf>,
-    /// Profiles of other devices on the same space that a new run's latency models lean on.
+    /// Profiles on the same space that the latency models of other devices in a new run lean on.
     pub sources: Vec<PathBuf>,
     /// Further devices of a new search.
     pub further: Vec<Further>,
@@ -148,6 +148,9 @@ pub(crate) struct Workshop {
 /// stop asked for by `progress`.
 pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut run = parts::begin(setup, progress)?;
+    if setup.recipe.is_some() {
+        lean(&mut run, setup, progress)?;
+    }
     reuse::take_profile(&mut run, setup)?;
     reuse::take_supernet(&mut run, setup)?;
     let mut shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
@@ -161,6 +164,15 @@ pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     }
     outcome.across = across::measure(&mut first, &others, progress)?;
     Ok(outcome)
+}
+
+/// Lets a run's latency model lean on other devices' profiles where a board is measured. What is measured on this machine
+/// stands for itself: a search here depends on nothing that happens to be kept.
+fn lean(run: &mut Run, setup: &Setup, progress: &mut dyn Progress) -> Result<()> {
+    if setup.connections.contains_key(&run.manifest().recipe.latency.target) {
+        profile::lean_on(run, &setup.sources, progress)?;
+    }
+    Ok(())
 }
 
 /// A search for one device whose latency is known and whose budget can be met; nothing is trained yet.

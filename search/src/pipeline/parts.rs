@@ -8,6 +8,7 @@ use masktas_devices::engine::{EngineOptions, engine};
 use serde::{Deserialize, Serialize};
 
 use super::latency::{self, LatencyReport};
+use super::profile::lean_on;
 use super::{Setup, Workshop, networks};
 use crate::budget::{Interval, Kind, Limit, SearchBudget};
 use crate::error::{At, Error, Result};
@@ -61,6 +62,7 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
     Limit::all(&recipe.budget)?;
     for one in &setup.further {
         one.recipe.built()?;
+        one_supernet(recipe, &one.recipe)?;
         Limit::all(&one.recipe.budget)?;
         check_target(&one.recipe, known(one.target(), &one.profile))?;
     }
@@ -75,6 +77,25 @@ pub(super) fn begin(setup: &Setup, progress: &mut dyn Progress) -> Result<Run> {
         one.profile = one.profile.take().map(|path| std::path::absolute(&path).at(path)).transpose()?;
     }
     Run::create(&setup.out, Manifest { further, ..manifest })
+}
+
+/// Refuses a further device's recipe that would train another supernet, or score on another scale.
+fn one_supernet(first: &Recipe, other: &Recipe) -> Result<()> {
+    let target = &other.latency.target;
+    let differs = match other.other_supernet(first)? {
+        Some((key, theirs, ours)) => {
+            format!("its {key} is {theirs}, and {ours} for {}", first.latency.target)
+        }
+        None if other.score != first.score => {
+            format!("its [score] is another than for {}, and scores would not compare", first.latency.target)
+        }
+        None => return Ok(()),
+    };
+    Err(Error::Invalid {
+        thing: format!("target {target}"),
+        problem: differs,
+        next: "one supernet serves all targets: set it for all, or search for this one by itself".into(),
+    })
 }
 
 /// Refuses a recipe whose device or precision is not here.
@@ -108,7 +129,7 @@ pub fn check_target(recipe: &Recipe, known: bool) -> Result<()> {
 pub fn profile(setup: &Setup, progress: &mut dyn Progress) -> Result<Profiled> {
     let mut run = begin(setup, progress)?;
     if setup.recipe.is_some() {
-        super::profile::lean_on(&mut run, &setup.sources, progress)?;
+        lean_on(&mut run, &setup.sources, progress)?;
     }
     let mut shop = Workshop::open(&mut run, setup.engines.clone(), progress)?;
     shop.connections = setup.connections.clone();

@@ -4,7 +4,7 @@ use std::ops::ControlFlow;
 use std::path::PathBuf;
 
 use masktas_devices::latency::{Adaptive, DEFAULT_MODEL, LatencyModel, from_json, latency_model};
-use masktas_devices::profile::{NamedModel, ProfileFile, ProfileJob, Row, profile_models};
+use masktas_devices::profile::{NamedModel, Outcome, ProfileFile, ProfileJob, Row, profile_models};
 use masktas_devices::transport::Transport;
 use serde_json::Value;
 
@@ -20,22 +20,40 @@ use crate::space::{Genes, Space as _};
 /// models.
 const SOURCES: &str = "latency-sources";
 
-/// Keeps the models of these profiles in the run, to lean on. One that cannot say anything about this space is left out, and
-/// `progress` is told.
+/// Fits a model to each of these profiles of other devices on the run's space and keeps it in the run, to lean on. One with too
+/// few measurements is left out, and so is one of the run's own target.
+///
+/// A profile's stored model is not taken: it may lean on others itself, and models would grow with every generation.
 ///
 /// # Errors
 /// When a profile cannot be read; the disk's.
 pub(super) fn lean_on(run: &mut Run, profiles: &[PathBuf], progress: &mut dyn Progress) -> Result<()> {
+    let target = &run.manifest().recipe.latency.target;
     let space = run.manifest().vit_space()?;
     let costs = features(&space, &space.smallest())?;
     let mut sources: Vec<(String, Value)> = Vec::new();
     for path in profiles {
         let profile = ProfileFile::read(path)?;
-        for engine in &profile.engines {
+        for engine in profile.engines.iter().filter(|_| profile.device != *target) {
             let name = format!("{}.{}", profile.device, engine.engine);
-            match engine.latency_model().and_then(|model| model.predict(&costs)) {
-                Ok(_) if sources.iter().any(|(known, _)| *known == name) => {}
-                Ok(_) => sources.push((name, engine.model.clone())),
+            if sources.iter().any(|(known, _)| *known == name) {
+                continue;
+            }
+            let fitted = || {
+                let mut model = latency_model(DEFAULT_MODEL)?;
+                model.fit(&engine.rows.iter().filter_map(Row::sample).collect::<Vec<_>>())?;
+                model.predict(&costs)?;
+                model.to_json()
+            };
+            match fitted() {
+                Ok(model) => {
+                    let model = serde_json::from_str(&model).map_err(|error| Error::Unusable {
+                        thing: format!("latency model of {}", path.display()),
+                        problem: error.to_string(),
+                        next: "leave it out with --no-sources".into(),
+                    })?;
+                    sources.push((name, model));
+                }
                 Err(error) => progress.say(&format!("{} is not leant on: {error}", path.display())),
             }
         }
@@ -76,6 +94,8 @@ pub(super) fn profile(
     progress.begin(&format!("profile {engine}"), settings.samples as u64, "subnet");
     let members = sample(space, settings.samples, seed)?;
     let mut rows = profiled(run, engine)?;
+    // These are tried once more.
+    rows.retain(|row| !matches!(row.outcome, Outcome::Failed(_)));
     time(run, shop, transport, engine, &members, &mut rows, progress)?;
     let samples: Vec<_> = rows.iter().filter_map(Row::sample).collect();
     let mut model = unfitted(run)?;

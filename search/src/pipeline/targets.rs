@@ -2,7 +2,7 @@
 //! below that, which takes over everything that does not depend on a device.
 
 use super::reuse::{PROFILE_FROM, take_images, take_profile, take_trained};
-use super::{Outcome, Ready, Setup, Workshop};
+use super::{Outcome, Ready, Setup, Workshop, lean};
 use crate::error::Result;
 use crate::progress::Progress;
 use crate::run::{Further, Manifest, Phase, Run};
@@ -14,7 +14,11 @@ pub(super) fn prepare(first: &Ready, setup: &Setup, progress: &mut dyn Progress)
 
 fn ready(one: &Further, first: &Ready, setup: &Setup, progress: &mut dyn Progress) -> Result<Ready> {
     progress.say(&format!("further device {}", one.target()));
+    let is_new = !first.run.target(one.target()).join("run.toml").is_file();
     let mut run = open(one, &first.run)?;
+    if is_new {
+        lean(&mut run, setup, progress)?;
+    }
     let going_on = Setup::new(run.folder().to_owned(), setup.engines.clone());
     take_profile(&mut run, &going_on)?;
     take_images(&mut run, &first.run)?;

@@ -156,5 +156,5 @@ fn overrides_of_a_whole_recipe_change_what_they_name_alone() {
     assert_eq!((key.as_str(), ours.as_str()), ("supernet.epochs", "7"));
     assert_ne!(theirs, ours);
     let error = recipe.with(&["supernet.epoch=7".to_owned()]).unwrap_err().to_string();
-    assert!(error.contains("supernet.epochs"), "{error}");
+    assert!(error.contains("did you mean `epochs`"), "{error}");
 }

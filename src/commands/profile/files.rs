@@ -16,7 +16,6 @@ use super::output::{self, Output};
 use crate::commands::target::{measurable, reach};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::{Exit, Failure};
-use crate::signal::nothing_kept;
 use crate::style::{Paint, Style};
 use crate::table::{Cell, Table, bytes};
 
@@ -44,21 +43,53 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         [] => ENGINES.to_vec(),
         given => given.iter().map(String::as_str).collect(),
     };
+    if options.per_op && names.contains(&"wgpu") {
+        return Err(Failure::usage(
+            "--per-op is not supported for engine wgpu, which does not tell the times of its operations; use --engine ort or tract",
+        ));
+    }
     let isolated = connection.is_some() || options.engines.options().worker.is_some();
     let protocol = Protocol { threads: options.run_threads, isolated, ..Protocol::default() };
     if options.dry_run {
         return Ok(dry_run(&models, &names, &protocol));
     }
-    let mut found = Found { device, machine, rows: Vec::new(), traces: Vec::new(), sustained: Vec::new() };
+    let mut found = Found {
+        device,
+        machine,
+        rows: Vec::new(),
+        traces: Vec::new(),
+        sustained: Vec::new(),
+        seconds: options.sustained.unwrap_or(0.0),
+    };
+    let mut cut = None;
     for engine in names {
-        measure(&models, engine, &protocol, options, transport.as_mut(), &mut found, console)?;
+        let done = measure(&models, engine, &protocol, options, transport.as_mut(), &mut found, console);
+        if let Err(failure) = done {
+            cut = Some(failure);
+            break;
+        }
+    }
+    if let Some(failure) = cut.take_if(|_| found.rows.is_empty()) {
+        return Err(failure);
     }
     let text = found.text(console.style);
     let output = Output { csv: found.csv(), markdown: found.markdown() };
     output::write(&output, options.csv.as_deref(), options.markdown.as_deref())?;
     let failed = found.rows.iter().any(|(_, row)| matches!(row.outcome, Measured::Failed(_)));
-    let exit = if failed { Exit::Failure } else { Exit::Ok };
-    Ok(Answer { exit, ..Answer::new(text, found.json()) })
+    let mut json = found.json();
+    let exit = match cut {
+        Some(failure) => {
+            // What was measured before is no worse for it.
+            console.say(&format!("not all was measured: {}", failure.error));
+            if let Value::Object(keys) = &mut json {
+                keys.insert("cut_off".to_owned(), failure.error.to_string().into());
+            }
+            failure.exit
+        }
+        None if failed => Exit::Failure,
+        None => Exit::Ok,
+    };
+    Ok(Answer { exit, ..Answer::new(text, json) })
 }
 
 fn read(path: &Path) -> Result<Model, Failure> {
@@ -78,9 +109,10 @@ fn read(path: &Path) -> Result<Model, Failure> {
 
 /// What would be done, and for how long.
 fn dry_run(models: &[Model], engines: &[&str], protocol: &Protocol) -> Answer {
-    let seconds = output::seconds(models.len(), protocol) * engines.len() as f64;
+    // Nothing is known of what they take.
+    let seconds = output::seconds(models.len(), 0.0, protocol) * engines.len() as f64;
     let text = format!(
-        "{} models under {}: about {}; nothing was done, leave --dry-run out to measure\n",
+        "{} models under {}: at least {}, more where a run takes long; nothing was done, leave --dry-run out to measure\n",
         models.len(),
         engines.join(", "),
         output::long(seconds)
@@ -125,7 +157,10 @@ fn measure(
             reporter.advance(now.done as u64, &format!("round {}", now.rounds));
             if reporter.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
-        &mut |row| {
+        &mut |mut row| {
+            if let Measured::Measured(m) = row.outcome {
+                row.outcome = Measured::Measured(Box::new(m.standing_alone(protocol)));
+            }
             rows.push((engine.to_owned(), row));
             Ok(())
         },
@@ -151,7 +186,12 @@ fn measure(
                 if reporter.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
             });
             console.reporter.end("");
-            found.sustained.push((model.name.clone(), engine.to_owned(), interrupted(run)?));
+            let run = interrupted(run)?;
+            let whole = run.windows.last().is_some_and(|window| window.at_s >= seconds);
+            found.sustained.push((model.name.clone(), engine.to_owned(), run));
+            if !whole {
+                return interrupted(Err(masktas_devices::Error::Interrupted { done: 0, total: 1 }));
+            }
         }
     }
     Ok(())
@@ -160,7 +200,8 @@ fn measure(
 fn interrupted<T>(result: masktas_devices::Result<T>) -> Result<T, Failure> {
     match result {
         Err(masktas_devices::Error::Interrupted { .. }) => {
-            Err(nothing_kept(masktas_search::Error::Interrupted))
+            let error = "interrupted; give the command again for what is missing".into();
+            Err(Failure { exit: Exit::Interrupted, error })
         }
         other => Ok(other?),
     }
@@ -176,23 +217,34 @@ struct Found {
     traces: Vec<(String, Trace)>,
     /// Model, engine and its minutes.
     sustained: Vec<(String, String, Sustained)>,
+    /// Seconds that each of those was to take.
+    seconds: f64,
 }
 
-/// Head of the table, of the Markdown and, with underscores, of the CSV.
-const HEAD: [&str; 12] = [
+/// Head of the Markdown and, with underscores, of the CSV. `ms` is the paired value, the columns from `median` to `MAD` are of
+/// the raw runs.
+const HEAD: [&str; 16] = [
     "model",
     "engine",
-    "median ms",
+    "ms",
     "+-",
+    "median",
     "p90",
     "p95",
     "p99",
     "min",
+    "MAD",
+    "runs",
     "load ms",
     "first ms",
     "peak memory",
+    "mJ",
     "verdict",
 ];
+
+/// The columns that a terminal shows; energy where there is any.
+const SHOWN: [&str; 11] =
+    ["model", "engine", "ms", "+-", "p90", "p99", "load ms", "first ms", "peak memory", "mJ", "verdict"];
 
 impl Found {
     fn cells(&self, engine: &str, row: &Row, style: bool) -> Vec<Cell> {
@@ -217,22 +269,29 @@ impl Found {
             engine.into(),
             ms(m.ms),
             format!("{:.1} %", 100.0 * m.half_width).into(),
+            ms(m.median_ms),
             ms(m.p90_ms),
             ms(m.p95_ms),
             ms(m.p99_ms),
             ms(m.min_ms),
+            ms(m.mad_ms),
+            m.n.to_string().into(),
             format!("{:.1}", m.cold_load_ms).into(),
             format!("{:.2}", m.first_run_ms).into(),
             memory.into(),
+            m.energy.as_ref().map_or_else(|| "-".to_owned(), |e| format!("{:.2}", e.millijoules)).into(),
             Cell::painted(m.verdict.to_string(), paint),
         ]
     }
 
     fn text(&self, style: Style) -> String {
-        let mut table = Table::new(&HEAD);
+        let energy = self.measurements().any(|m| m.energy.is_some());
+        let shown = |name: &&str| SHOWN.contains(name) && (energy || *name != "mJ");
+        let mut table = Table::new(&HEAD.iter().copied().filter(|name| shown(&name)).collect::<Vec<_>>());
         let mut notes = String::new();
         for (engine, row) in &self.rows {
-            table.row(self.cells(engine, row, true));
+            let cells = self.cells(engine, row, true).into_iter().zip(&HEAD);
+            table.row(cells.filter(|(_, name)| shown(name)).map(|(cell, _)| cell).collect());
             match &row.outcome {
                 Measured::Measured(m) => {
                     notes.extend(m.notes.iter().map(|note| format!("{} under {engine}: {note}\n", row.id)));
@@ -246,12 +305,15 @@ impl Found {
             text.push_str(&output::trace(model, trace, style));
         }
         for (model, engine, run) in &self.sustained {
-            text.push_str(&output::sustained(model, engine, run));
+            text.push_str(&output::sustained(model, engine, self.seconds, run));
         }
         text.push_str(&format!("{}: {}\n", self.device, self.machine.line()));
         let threads = self.measurements().next().map_or(1, |m| m.threads);
         let engines = output::engines(self.measurements());
         let plural = if threads == 1 { "" } else { "s" };
+        text.push_str(
+            "ms: paired with a reference network, over all rounds; +-: half of its 95 % interval; p90, p99: of single runs\n",
+        );
         text.push_str(&format!("batch as exported, {threads} thread{plural}, no spinning, {engines}\n"));
         text
     }

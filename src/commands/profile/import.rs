@@ -22,7 +22,15 @@ pub fn run(from: &Path, options: &Options, console: &mut Console) -> Outcome {
         of_csv(from, options, console)?
     } else {
         given(from)?;
-        ProfileFile::read(from)?
+        let profile = ProfileFile::read(from)?;
+        if let Some(asked) = options.target.target.as_ref().filter(|asked| **asked != profile.device) {
+            return Err(Failure::usage(format!(
+                "{} is a profile of {}, and --target says {asked}; leave --target out",
+                from.display(),
+                profile.device
+            )));
+        }
+        profile
     };
     let kept = keep(&profile, options.export.as_deref(), console)?;
     let mut text = String::new();

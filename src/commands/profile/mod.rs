@@ -170,16 +170,15 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     Ok(Answer::new(text, json))
 }
 
-/// The kept profiles of other devices on the recipe's space.
-fn sources(recipe: &Recipe) -> Result<Vec<PathBuf>, Failure> {
+/// The kept profiles of a recipe's space.
+pub fn sources(recipe: &Recipe) -> Result<Vec<PathBuf>, Failure> {
     let Some(library) = Library::of_user() else { return Ok(Vec::new()) };
     let space = VitSpace::load(&recipe.space.name)?.hash();
-    let others = library.devices().into_iter().filter(|device| *device != recipe.latency.target);
-    Ok(others.flat_map(|device| library.of(&device, &space)).map(|(path, _)| path).collect())
+    Ok(library.devices().iter().flat_map(|device| library.of(device, &space)).map(|(path, _)| path).collect())
 }
 
 /// Puts a profile into the user's library, and where else it was asked for.
-fn keep(
+pub fn keep(
     profile: &ProfileFile,
     export: Option<&Path>,
     console: &mut Console,
@@ -198,7 +197,23 @@ fn keep(
 fn dry_run(recipe: &Recipe, engines: &EngineOptions) -> Answer {
     let latency = &recipe.latency;
     let protocol = pipeline::latency_protocol(latency, engines);
-    let seconds = output::seconds(latency.samples, &protocol) * latency.engines.len() as f64;
+    // What was measured before, else what the catalogue makes of the space.
+    let known =
+        Library::of_user().zip(VitSpace::load(&recipe.space.name).ok()).and_then(|(library, space)| {
+            let rows = library
+                .of(&latency.target, &space.hash())
+                .into_iter()
+                .next()?
+                .1
+                .engines
+                .into_iter()
+                .next()?
+                .rows;
+            let times: Vec<f64> = rows.iter().filter_map(|row| Some(row.sample()?.ms)).collect();
+            (!times.is_empty()).then(|| times.iter().sum::<f64>() / times.len() as f64)
+        });
+    let ms = known.or_else(|| pipeline::rough_ms(recipe)).unwrap_or(0.0);
+    let seconds = output::seconds(latency.samples, ms, &protocol) * latency.engines.len() as f64;
     let text = format!(
         "{} subnets of {} on {} under {}: at least {}, more where times do not settle; nothing was done, leave \
          --dry-run out to measure\n",

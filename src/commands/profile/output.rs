@@ -89,13 +89,17 @@ pub fn trace(model: &str, trace: &Trace, style: Style) -> String {
     )
 }
 
-/// A sustained run in a sentence.
-pub fn sustained(model: &str, engine: &str, run: &Sustained) -> String {
+/// A sustained run of so many seconds, as asked, in a sentence.
+pub fn sustained(model: &str, engine: &str, seconds: f64, run: &Sustained) -> String {
     let last = run.windows.last();
     let minutes = last.map_or(0.0, |window| window.at_s / 60.0);
     let hot = run.windows.iter().filter_map(|window| window.temperature_c).fold(f64::NAN, f64::max);
     let heat = if hot.is_nan() { String::new() } else { format!(", at most {hot:.0} degrees Celsius") };
-    let verdict = if run.slowed { "the device slows down" } else { "it holds out" };
+    let verdict = match run.slowed {
+        true => "the device slows down",
+        false if minutes * 60.0 < seconds => "it was stopped early, and says nothing of the rest",
+        false => "it holds out",
+    };
     format!(
         "{model} under {engine} for {minutes:.1} min: {:.3} ms at first, {:.3} ms at the end ({:+.1} %){heat}: {verdict}\n\n",
         run.first_ms,
@@ -116,11 +120,20 @@ pub fn engines<'m>(measurements: impl Iterator<Item = &'m Measurement>) -> Strin
     names.join(", ")
 }
 
-/// Seconds that measuring so many models takes at least, as the protocol spreads its rounds, with loading.
-pub fn seconds(models: usize, protocol: &Protocol) -> f64 {
+/// Seconds that measuring so many models of about `ms` milliseconds takes at least, with loading and warm-up: the fewest
+/// rounds, spread as the protocol asks.
+pub fn seconds(models: usize, ms: f64, protocol: &Protocol) -> f64 {
     const LOADING_S: f64 = 0.5;
-    let batches = models.div_ceil(protocol.batch.max(1)) as f64;
-    protocol.calibration_s + batches * protocol.spread_s + models as f64 * LOADING_S
+    let runs = protocol.min_rounds * protocol.runs;
+    let batches: f64 = (0..models)
+        .step_by(protocol.batch.max(1))
+        .map(|at| {
+            let loaded = 1 + protocol.batch.min(models - at);
+            protocol.spread_s.max((loaded * runs) as f64 * ms / 1e3)
+        })
+        .sum();
+    let warm_up = (protocol.min_warm_ups + 1) as f64 * ms / 1e3;
+    protocol.calibration_s + batches + models as f64 * (LOADING_S + warm_up)
 }
 
 /// A time for people.

@@ -10,7 +10,7 @@ use clap::Args;
 use masktas_devices::{EngineOptions, Library};
 use masktas_search::Error;
 use masktas_search::budget::{Kind, Limit, SearchBudget};
-use masktas_search::pipeline::{self, Connection, Setup};
+use masktas_search::pipeline::{self, Board, Connection, Setup};
 use masktas_search::recipe::Recipe;
 use masktas_search::run::{Further, Run};
 use masktas_search::space::{Space as _, VitSpace};
@@ -83,7 +83,7 @@ impl Options {
         &self,
         shared: &RecipeArgs,
         target: &Target,
-        connection: Option<&Connection>,
+        board: Option<&Board>,
         console: &mut Console,
     ) -> Result<(Recipe, Vec<String>), Failure> {
         let mut own = self.overrides();
@@ -97,11 +97,8 @@ impl Options {
         };
         let (recipe, overrides) = load(&own, console)?;
         let asked = target.args.target.clone().unwrap_or_else(|| recipe.latency.target.clone());
-        let machine = match connection {
-            Some(_) => Some(reach(connection, &self.engines)?.1),
-            None => None,
-        };
-        let device = target.args.device(&asked, machine.as_ref(), console)?;
+        let machine = board.map(|board| &board.fingerprint);
+        let device = target.args.device(&asked, machine, console)?;
         if device == recipe.latency.target {
             return Ok((recipe, overrides));
         }
@@ -120,16 +117,23 @@ impl Options {
         let mut all: Vec<Further> = Vec::new();
         for target in self.targets.each(&mut shared.sets)? {
             let connection = target.args.connection()?;
-            let (recipe, overrides) = self.recipe(&shared, &target, connection.as_ref(), console)?;
+            let board = match &connection {
+                Some(_) => {
+                    let (mut transport, fingerprint) = reach(connection.as_ref(), &self.engines)?;
+                    Some(Board { fingerprint, engines: transport.engines()? })
+                }
+                None => None,
+            };
+            let (recipe, overrides) = self.recipe(&shared, &target, board.as_ref(), console)?;
             recipe.built()?;
             let limits = Limit::all(&recipe.budget)?;
             let profile = match &target.profile {
                 Some(from) => {
                     usable(from, &limits)?;
-                    pipeline::check_profile(&recipe, from, &engines)?;
+                    pipeline::check_profile(&recipe, from, &engines, board.as_ref())?;
                     Some(from.clone())
                 }
-                None => at_hand(&recipe, connection.is_some(), &engines)?,
+                None => at_hand(&recipe, board.as_ref(), &engines, console)?,
             };
             pipeline::check_target(&recipe, connection.is_some() || profile.is_some())?;
             pipeline::check_device(&recipe)?;
@@ -186,11 +190,13 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
                 None => next_run(),
             };
             let Further { profile, overrides, recipe } = all.remove(0);
+            let sources = super::profile::sources(&recipe)?;
             Setup {
                 recipe: Some(recipe),
                 overrides,
                 profile,
                 supernet: options.supernet.clone(),
+                sources,
                 further: all,
                 connections,
                 ..Setup::new(out, engines)
@@ -216,11 +222,28 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         }
         other => other?,
     };
+    for one in std::iter::once(&found).chain(&found.further) {
+        keep(one, &setup, console)?;
+    }
     show::found(&found, console)
 }
 
+/// Keeps what a search measured of a board, so that the next search need not.
+fn keep(found: &pipeline::Outcome, setup: &Setup, console: &mut Console) -> Result<(), Failure> {
+    let run = Run::open_read_only(&found.run)?;
+    if setup.connections.contains_key(&found.target) && pipeline::measured_itself(&run)? {
+        super::profile::keep(&pipeline::profile_file(&run)?, None, console)?;
+    }
+    Ok(())
+}
+
 /// The profile that is kept of a target that is not this machine: of the same space, measured in the same way.
-fn at_hand(recipe: &Recipe, connected: bool, engines: &EngineOptions) -> Result<Option<PathBuf>, Failure> {
+fn at_hand(
+    recipe: &Recipe,
+    board: Option<&Board>,
+    engines: &EngineOptions,
+    console: &mut Console,
+) -> Result<Option<PathBuf>, Failure> {
     let Some(library) = Library::of_user().filter(|_| !recipe.latency.on_host() && !recipe.latency.prior)
     else {
         return Ok(None);
@@ -228,15 +251,19 @@ fn at_hand(recipe: &Recipe, connected: bool, engines: &EngineOptions) -> Result<
     let space = VitSpace::load(&recipe.space.name)?.hash();
     let mut misfit = None;
     for (path, _) in library.of(&recipe.latency.target, &space) {
-        match pipeline::check_profile(recipe, &path, engines) {
+        match pipeline::check_profile(recipe, &path, engines, board) {
             Ok(()) => return Ok(Some(path)),
             Err(error) => misfit = Some(error),
         }
     }
     match misfit {
+        Some(error) if board.is_none() => Err(error.into()),
         // A board that is there can be measured anew.
-        Some(error) if !connected => Err(error.into()),
-        _ => Ok(None),
+        Some(error) => {
+            console.say(&format!("{} is profiled anew: {error}", recipe.latency.target));
+            Ok(None)
+        }
+        None => Ok(None),
     }
 }
 

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use masktas_devices::Fingerprint;
+use masktas_devices::agent::EngineState;
 use masktas_devices::engine::{EngineOptions, engine};
 use masktas_devices::profile::{Outcome, ProfileFile, Row};
 
@@ -12,7 +13,7 @@ use super::super::Setup;
 use super::super::latency::{LatencyReport, document, protocol};
 use crate::error::{At, Error, Result};
 use crate::recipe::{Latency, Recipe};
-use crate::run::{Manifest, Run, Table, differences, machine};
+use crate::run::{Manifest, Phase, Run, Table, differences, machine};
 use crate::space::{Space as _, VitSpace};
 
 /// Name of the run's document with the folder of the profile that its latency models come from.
@@ -32,9 +33,34 @@ struct Taken {
 /// # Errors
 /// [`Error::OtherProfile`] names the first thing that differs; [`Error::NoRun`] and [`Error::NotARun`] for a folder that
 /// holds no finished profile; [`Error::Devices`] when an engine cannot be opened.
-pub fn check_profile(recipe: &Recipe, from: &Path, engines: &EngineOptions) -> Result<()> {
+///
+/// `board` is what a connected target says of itself: a profile of the same board in another state (another power mode, another
+/// ONNX Runtime) is refused now, and not when the finalists are timed.
+pub fn check_profile(
+    recipe: &Recipe,
+    from: &Path,
+    engines: &EngineOptions,
+    board: Option<&Board>,
+) -> Result<()> {
     let hash = VitSpace::load(&recipe.space.name)?.hash();
-    agreed(recipe, &hash, env!("CARGO_PKG_VERSION"), &machine(), from, engines).map(|_| ())
+    agreed(recipe, &hash, env!("CARGO_PKG_VERSION"), &machine(), from, engines, board).map(|_| ())
+}
+
+/// Whether a run has a latency profile that it measured, and took over from nowhere.
+///
+/// # Errors
+/// When the run cannot be read.
+pub fn measured_itself(run: &Run) -> Result<bool> {
+    Ok(run.is_done(Phase::Profile)? && run.get_doc::<PathBuf>(PROFILE_FROM)?.is_none())
+}
+
+/// What a connected device says of itself.
+#[derive(Clone, Debug)]
+pub struct Board {
+    /// The machine.
+    pub fingerprint: Fingerprint,
+    /// Its engines.
+    pub engines: Vec<EngineState>,
 }
 
 /// Takes over the profile that `setup` names, or goes on taking over the one that it named when the run began. Where
@@ -62,7 +88,7 @@ pub(in crate::pipeline) fn take_over(run: &mut Run, setup: &Setup) -> Result<()>
 /// As [`check_profile`]; the disk's.
 fn take_profile(run: &mut Run, from: &Path, engines: &EngineOptions) -> Result<()> {
     let Manifest { recipe, space_hash, version, machine, .. } = run.manifest();
-    let taken = agreed(recipe, space_hash, version, machine, from, engines)?;
+    let taken = agreed(recipe, space_hash, version, machine, from, engines, None)?;
     for (key, row) in &taken.rows {
         run.put_row(Table::Profile, key, row)?;
     }
@@ -203,6 +229,7 @@ fn agreed(
     machine: &BTreeMap<String, String>,
     from: &Path,
     engines: &EngineOptions,
+    board: Option<&Board>,
 ) -> Result<Taken> {
     let theirs = Theirs::read(from)?;
     let ours = &recipe.latency;
@@ -243,7 +270,10 @@ fn agreed(
     // What was measured says it again, and more than the recipe: what the program adds to it.
     let named = |machine: &Fingerprint| format!("{} ({})", machine.line(), machine.key());
     let protocol = protocol(ours, engines).hash();
-    let here = ours.on_host().then(|| Fingerprint::read(ours.threads));
+    let here = match board {
+        Some(board) => Some(board.fingerprint.clone()),
+        None => ours.on_host().then(|| Fingerprint::read(ours.threads)),
+    };
     for measurement in measured() {
         must_agree("measuring protocol", measurement.protocol.clone(), protocol.clone(), again)?;
         if let Some(here) = here.as_ref().filter(|here| here.key() != measurement.fingerprint.key()) {
@@ -254,8 +284,13 @@ fn agreed(
         taken.reports.push(report.ok_or_else(|| unfinished(from))?);
     }
     // Last, because an engine has to be opened for it. Another device has its own engines.
-    for name in ours.engines.iter().filter(|_| ours.on_host()) {
-        let version = engine(name, engines)?.version()?;
+    for name in &ours.engines {
+        let there = board.and_then(|board| board.engines.iter().find(|state| state.name == *name));
+        let version = match (there, board) {
+            (Some(EngineState { version: Some(version), .. }), _) => version.clone(),
+            (None, None) if ours.on_host() => engine(name, engines)?.version()?,
+            _ => continue,
+        };
         for measurement in measured().filter(|measurement| measurement.engine == *name) {
             let what = format!("version of {name}");
             must_agree(&what, measurement.engine_version.clone(), version.clone(), again)?;
