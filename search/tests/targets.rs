@@ -37,10 +37,15 @@ fn a_further_device_trains_nothing_and_has_a_front_of_its_own() {
     let [other] = found.further.as_slice() else { panic!("{}", found.further.len()) };
     assert_eq!([found.target.as_str(), other.target.as_str()], ["host", "pi5"]);
     assert_eq!(other.run, out.join("targets/pi5"));
-    assert_eq!([found.trials, other.trials], [24, 24]);
+    // Each has its own 24 and what fits of the other's.
+    assert!(found.trials > 24 && other.trials >= 24, "{} {}", found.trials, other.trials);
     assert!(costs(other).iter().all(|cost| *cost <= 12_000.0), "{:?}", costs(other));
     assert!(costs(&found).iter().any(|cost| *cost > 12_000.0), "{:?}", costs(&found));
     assert!(found.across.is_empty(), "no latency counts here");
+
+    // Both chose among everything that was scored, so the tighter limit has the cheaper part of the same front.
+    let cheaper: Vec<f64> = costs(&found).into_iter().filter(|cost| *cost <= 12_000.0).collect();
+    assert_eq!(costs(other), cheaper);
 
     let [first, second] = [&found.run, &other.run].map(|folder| Run::open_read_only(folder).unwrap());
     let weights = |run: &Run| std::fs::read(run.checkpoint("supernet")).unwrap();
@@ -78,7 +83,13 @@ fn a_further_device_trains_nothing_and_has_a_front_of_its_own() {
         ..Setup::new(alone, EngineOptions::default())
     };
     let alone = search(&setup, &mut Silent).unwrap();
-    assert_eq!(costs(&alone), costs(other));
+    assert_eq!(alone.trials, 24);
+    let own = Run::open_read_only(&other.run).unwrap().trials().unwrap();
+    assert_eq!(
+        Run::open_read_only(&alone.run).unwrap().trials().unwrap(),
+        own,
+        "as the further device's search"
+    );
 
     let error = recipe_of_supernet(&out, &["supernet.epochs=9".to_owned()]).unwrap_err();
     assert!(matches!(&error, Error::OtherSupernet { key, .. } if key == "supernet.epochs"), "{error}");

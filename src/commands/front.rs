@@ -58,7 +58,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
 /// The front that a run was searched for.
 fn of(run: &Run, console: &Console) -> Outcome {
     let front = candidates(run)?;
-    let trials = run.trial_count()?;
+    let trials = run.scored()?.len();
     let axis = axis(run)?;
     let teacher = TaughtBy::of(run)?;
     let prior = run.manifest().recipe.latency.prior;
@@ -92,7 +92,7 @@ fn on_another(run: &Run, profile: &Path, asked: Option<&str>, console: &Console)
             profile.display()
         )));
     }
-    let (trials, folder, bend) = (run.trial_count()?, run.folder().display(), bend(&front));
+    let (trials, folder, bend) = (run.scored()?.len(), run.folder().display(), bend(&front));
     let knee = bend.and_then(|at| front.get(at)).map(|member| member.id.as_str());
     let text = format!(
         "{} of {trials} scored architectures are on the front of {target} under {engine}, by the profile {}\n(held-out \

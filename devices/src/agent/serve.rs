@@ -105,7 +105,8 @@ struct Agent<'o> {
     lines: Lines,
     out: Out,
     welcome: bool,
-    bench: Option<Bench>,
+    /// The bench, and how many models a batch of it may have.
+    bench: Option<(Bench, usize)>,
 }
 
 impl Agent<'_> {
@@ -168,7 +169,7 @@ impl Agent<'_> {
         let job = self.own(job);
         let bench = Bench::new(&job, &self.store.read(reference)?, &self.options.engines)?;
         let calibration = bench.calibration().clone();
-        self.bench = Some(bench);
+        self.bench = Some((bench, job.protocol.batch));
         Ok(Reply::Bench { calibration })
     }
 
@@ -203,11 +204,18 @@ impl Agent<'_> {
 
     fn batch(&mut self, subjects: &[WireSubject], budget_s: Option<f64>) -> Result<Reply> {
         // Taken out, so that the rest of the agent can be told and heard meanwhile.
-        let Some(mut bench) = self.bench.take() else {
+        let Some((mut bench, most)) = self.bench.take() else {
             return Err(Error::Garbled { reason: "a batch came before its reference network".into() });
         };
-        let answer = self.measure(&mut bench, subjects, budget_s);
-        self.bench = Some(bench);
+        let answer = if subjects.len() <= most {
+            self.measure(&mut bench, subjects, budget_s)
+        } else {
+            // Each is a process; their number is agreed on beforehand.
+            let reason =
+                format!("a batch has {} models and its protocol says at most {most}", subjects.len());
+            Err(Error::Garbled { reason })
+        };
+        self.bench = Some((bench, most));
         answer
     }
 

@@ -88,16 +88,16 @@ impl Place for Apart {
         let file = model_file(subject.bytes)?;
         let mut worker = Worker::start(subject.id, &self.command)?;
         let facts = worker.load(file.path(), subject.golden, &self.job, &self.options)?;
-        Ok(Box::new(Process { worker, facts }))
+        Ok(Box::new(Isolated { worker, facts }))
     }
 }
 
-struct Process {
+struct Isolated {
     worker: Worker,
     facts: Facts,
 }
 
-impl Ready for Process {
+impl Ready for Isolated {
     fn facts(&self) -> &Facts {
         &self.facts
     }

@@ -177,7 +177,8 @@ mod tests {
         let text = read(r#"{"masktas_profile":9,"anything":1}"#);
         assert!(text.contains('9') && text.contains("reads 1") && text.contains("p.json"), "{text}");
         assert!(read("{}").contains("masktas_profile"));
-        let empty = r#""device":"host","version":"0","space":null,"protocol":"imported","threads":1,"engines":[]"#;
+        let empty =
+            r#""device":"host","version":"0","space":null,"protocol":"imported","threads":1,"engines":[]"#;
         assert!(read(&format!(r#"{{"masktas_profile":1,{empty},"more":1}}"#)).contains("more"));
         std::fs::write(&path, format!(r#"{{"masktas_profile":1,{empty}}}"#)).unwrap();
         let file = ProfileFile::read(&path).unwrap();

@@ -104,7 +104,7 @@ pub fn profile_models(
         elapsed_s: 0.0,
         left_s: None,
     };
-    let mut at = Place { start, now, skipped, calibrated_s: None, progress };
+    let mut at = Teller { start, now, skipped, calibrated_s: None, progress };
     let mut bench = job.bench.clone();
     let mut batches: VecDeque<&[&NamedModel<'_>]> = pending.chunks(job.bench.protocol.batch).collect();
     let mut lost = 0;
@@ -134,7 +134,7 @@ pub fn profile_models(
 const RECONNECTIONS: u32 = 5;
 
 /// Where a profile stands, and whom it tells.
-struct Place<'p> {
+struct Teller<'p> {
     start: Instant,
     now: Progress,
     skipped: usize,
@@ -143,7 +143,7 @@ struct Place<'p> {
     progress: &'p mut dyn FnMut(&Progress) -> ControlFlow<()>,
 }
 
-impl Place<'_> {
+impl Teller<'_> {
     fn interrupted(&self) -> Error {
         Error::Interrupted { done: self.now.done, total: self.now.total }
     }
@@ -181,7 +181,7 @@ fn session(
     job: &ProfileJob<'_>,
     bench_job: &mut BenchJob,
     batches: &mut VecDeque<&[&NamedModel<'_>]>,
-    at: &mut Place<'_>,
+    at: &mut Teller<'_>,
     sink: &mut dyn FnMut(Row) -> Result<()>,
 ) -> Result<Calibration> {
     if at.tell(0).is_break() {
@@ -221,7 +221,7 @@ fn measure_batch(
     batch: &[&NamedModel<'_>],
     share: Option<Duration>,
     loading_s: &mut f64,
-    at: &mut Place<'_>,
+    at: &mut Teller<'_>,
 ) -> Result<Vec<Row>> {
     let begun = Instant::now();
     let made: Vec<Result<Vec<u8>>> = batch.iter().map(|model| model.bytes()).collect();

@@ -33,7 +33,7 @@ pub fn elsewhere(run: &Run, from: &Path) -> Result<Elsewhere> {
     let space = run.manifest().vit_space()?;
     let (target, report) = first_model(from, &run.manifest().recipe.space.name, &space.hash())?;
     let model = Fitted::Model(from_json(&report.model)?);
-    let mut trials = run.trials()?;
+    let mut trials = run.scored()?;
     for trial in &mut trials {
         trial.cost = model.predict(&space, &trial.genes)?.ms;
     }

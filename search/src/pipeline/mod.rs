@@ -46,12 +46,13 @@ pub use reuse::{Board, check_profile, measured_itself, recipe_of_supernet};
 pub(crate) use reuse::{PROFILE_FROM, SUPERNET_FROM};
 
 use crate::budget::{Limit, SearchBudget};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::images::{self, Augment, Images, Split};
 use crate::progress::Progress;
 use crate::recipe::Recipe;
 use crate::run::{Further, Phase, Run, document};
 use crate::space::{Space as _, VitSpace};
+use crate::supernet::Supernet;
 use crate::train::{Lanes, Precision, keep_pages};
 use crate::{device, score, stream, topology};
 
@@ -158,9 +159,14 @@ pub fn search(setup: &Setup, progress: &mut dyn Progress) -> Result<Outcome> {
     let mut first = Ready::new(run, shop, progress)?;
     // What a device cannot do is said before anything is trained.
     let mut others = targets::prepare(&first, setup, progress)?;
-    let mut outcome = first.search(progress)?;
+    first.explore(progress)?;
     for other in &mut others {
-        outcome.further.push(targets::search(other, &first, progress)?);
+        targets::explore(other, &first, progress)?;
+    }
+    targets::pool(&mut first, &mut others)?;
+    let mut outcome = first.finish(progress)?;
+    for other in &mut others {
+        outcome.further.push(other.finish(progress)?);
     }
     outcome.across = across::measure(&mut first, &others, progress)?;
     Ok(outcome)
@@ -181,6 +187,8 @@ struct Ready {
     shop: Workshop,
     limits: Vec<Limit>,
     latency: Option<Fitted>,
+    /// Once it is trained.
+    supernet: Option<Supernet>,
 }
 
 impl Ready {
@@ -201,11 +209,11 @@ impl Ready {
         run.put_doc(document::INTERVALS, &intervals)?;
         drop(budgets);
         drop(cost);
-        Ok(Self { run, shop, limits, latency })
+        Ok(Self { run, shop, limits, latency, supernet: None })
     }
 
-    /// The chapters from the teacher to the files.
-    fn search(&mut self, progress: &mut dyn Progress) -> Result<Outcome> {
+    /// The chapters from the teacher to the scored architectures.
+    fn explore(&mut self, progress: &mut dyn Progress) -> Result<()> {
         let (run, shop) = (&mut self.run, &self.shop);
         let teacher = networks::teacher(run, shop, progress)?;
         let (supernet, teacher) = networks::supernet(run, shop, teacher, progress)?;
@@ -225,11 +233,20 @@ impl Ready {
             let budgets = SearchBudget::new(&shop.space, self.limits.clone(), cost.as_deref())?;
             explore::explore(run, &shop.recipe, &shop.space, score.as_mut(), &budgets, progress)?;
         }
-        let finalists = finish::finish(run, shop, &supernet, self.latency.as_ref(), progress)?;
+        self.supernet = Some(supernet);
+        Ok(())
+    }
+
+    /// The last chapter: files.
+    fn finish(&mut self, progress: &mut dyn Progress) -> Result<Outcome> {
+        let (run, shop) = (&mut self.run, &self.shop);
+        let supernet =
+            self.supernet.as_ref().ok_or_else(|| Error::Backend("the supernet is not there yet".into()))?;
+        let finalists = finish::finish(run, shop, supernet, self.latency.as_ref(), progress)?;
         Ok(Outcome {
             run: run.folder().to_path_buf(),
             target: shop.recipe.latency.target.clone(),
-            trials: run.trial_count()?,
+            trials: run.scored()?.len(),
             front: candidates(run)?,
             finalists,
             further: Vec::new(),

@@ -58,12 +58,12 @@ impl Candidate {
     }
 }
 
-/// The front of a run's trials, cheapest first.
+/// The front of everything that a run has scored, cheapest first.
 ///
 /// # Errors
 /// When the run cannot be read.
 pub fn candidates(run: &Run) -> Result<Vec<Candidate>> {
-    Ok(front_of(&run.manifest().vit_space()?, &run.trials()?))
+    Ok(front_of(&run.manifest().vit_space()?, &run.scored()?))
 }
 
 /// The front of these trials, cheapest first.
@@ -369,7 +369,7 @@ fn uniform_like(space: &VitSpace, parameters: u64) -> Result<Genes> {
 /// another device.
 pub(crate) fn picked(run: &Run, pick: &Pick) -> Result<Candidate> {
     if let Pick::Id(id) = pick
-        && let Some(trial) = run.trials()?.iter().find(|trial| trial.id == *id)
+        && let Some(trial) = run.scored()?.iter().find(|trial| trial.id == *id)
     {
         return Ok(candidate(&run.manifest().vit_space()?, trial));
     }

@@ -49,7 +49,7 @@ pub fn collect(run: &Run) -> Result<ReportData> {
     let finalists = finalists(run)?;
     let summary: Option<Summary> = run.get_doc(document::IMAGES)?;
     let teacher = TaughtBy::of(run)?;
-    let trials = run.trials()?;
+    let trials = run.scored()?;
     let values = |components: &[Component]| components.iter().map(|c| c.value).collect();
     let on_front = |id: &str| front.iter().any(|member| member.id == id);
 

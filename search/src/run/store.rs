@@ -409,6 +409,16 @@ impl Run {
         self.stored(result)
     }
 
+    /// Commits an architecture that another device's search scored on the same supernet, with its cost on this one. The same
+    /// record again is no error.
+    ///
+    /// # Errors
+    /// As [`Run::commit_trial`].
+    pub fn commit_pooled(&mut self, record: &TrialRecord) -> Result<()> {
+        let judged = Some((record.score, record.cost, 0.0));
+        self.commit_member("pooled", record.index, &record.id, &record.genes, &record.components, judged)
+    }
+
     /// Whether what is committed under a number is what comes again.
     fn same_member(
         &self,
@@ -484,9 +494,22 @@ impl Run {
     /// # Errors
     /// The disk's.
     pub fn trials(&self) -> Result<Vec<TrialRecord>> {
-        let sql =
-            "select position, id, genes, score, cost from members where kind = 'trial' order by position";
-        let mut records = self.select(sql, &[], |row| {
+        self.judged("trial")
+    }
+
+    /// Every scored architecture: the evaluations, and what other devices' searches scored on the same supernet.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub fn scored(&self) -> Result<Vec<TrialRecord>> {
+        let mut scored = self.trials()?;
+        scored.extend(self.judged("pooled")?);
+        Ok(scored)
+    }
+
+    fn judged(&self, kind: &str) -> Result<Vec<TrialRecord>> {
+        let sql = "select position, id, genes, score, cost from members where kind = ?1 order by position";
+        let mut records = self.select(sql, &[&kind], |row| {
             Ok(TrialRecord {
                 index: number(row.get(0)?),
                 id: row.get(1)?,
@@ -497,7 +520,7 @@ impl Run {
             })
         })?;
         for record in &mut records {
-            record.components = self.components("trial", record.index)?;
+            record.components = self.components(kind, record.index)?;
         }
         Ok(records)
     }

@@ -33,8 +33,8 @@ pub struct Options {
     recipe: RecipeArgs,
     #[command(flatten)]
     targets: TargetsArgs,
-    /// Take over the trained supernet of this run, by whose recipe this search goes; only what follows training may be
-    /// changed
+    /// Take over the trained supernet of this run, by whose recipe this search goes, but for its limits; only what follows
+    /// training may be changed
     #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "config", "resume"])]
     supernet: Option<PathBuf>,
     /// Search by the catalogue's coarse figures: nothing is measured, and no latency is proven

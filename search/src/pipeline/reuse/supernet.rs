@@ -6,7 +6,7 @@ use super::super::networks::{SHAPE, teacher_file};
 use super::super::pick::Deployment;
 use super::super::{LANES, Setup};
 use crate::error::{At, Error, Result};
-use crate::recipe::Recipe;
+use crate::recipe::{BudgetChoice, Recipe};
 use crate::run::{Phase, Run, document, write_atomic_with};
 use crate::teacher::TaughtBy;
 use crate::teacher::file::PIN;
@@ -14,16 +14,19 @@ use crate::teacher::file::PIN;
 /// Name of the run's document with the folder of the run that its supernet comes from.
 pub(crate) const SUPERNET_FROM: &str = "supernet-from";
 
-/// The recipe of the trained supernet in `from` with these overrides: what a search that takes it over begins with.
+/// The recipe of the trained supernet in `from` with these overrides: what a search that takes it over begins with. Its limits
+/// are not among it, nor that it searched by a prior: they were for the device of that time.
 ///
 /// # Errors
 /// [`Error::NotARun`] when it is not trained; [`Error::OtherSupernet`] when an override asks for another one; those of
 /// [`Recipe::with`].
 pub fn recipe_of_supernet(from: &Path, overrides: &[String]) -> Result<Recipe> {
     let run = trained(from)?;
-    let theirs = &run.manifest().recipe;
+    let mut theirs = run.manifest().recipe.clone();
+    theirs.budget = BudgetChoice::default();
+    theirs.latency.prior = false;
     let recipe = theirs.with(overrides)?;
-    match recipe.other_supernet(theirs)? {
+    match recipe.other_supernet(&theirs)? {
         None => Ok(recipe),
         Some((key, ours, theirs)) => Err(Error::OtherSupernet { path: from.to_owned(), key, theirs, ours }),
     }
