@@ -27,6 +27,16 @@ pub fn found(found: &Found, console: &Console) -> Outcome {
         }
         text.push_str(&front(one, &run, teacher.as_ref(), style)?);
     }
+    for other in &found.further {
+        let common = found.front.iter().filter(|member| other.front.iter().any(|one| one.id == member.id));
+        text.push_str(&format!(
+            "\n{} of {} members of the front for {} are on the front for {} too\n",
+            common.count(),
+            found.front.len(),
+            found.target,
+            other.target
+        ));
+    }
     for one in &found.across {
         text.push_str(&across(one, style));
     }
@@ -96,13 +106,14 @@ fn front(
 fn across(across: &Across, style: Style) -> String {
     let mut table = Table::new(&["searched for", "finalists", "beaten", "measured ms"]);
     for (at, front) in across.fronts.iter().enumerate() {
-        let times: Vec<String> = front.members.iter().map(|member| format!("{:.3}", member.ms)).collect();
+        let ends = front.members.first().zip(front.members.last());
+        let times = ends.map_or("-".to_owned(), |(first, last)| format!("{:.3} to {:.3}", first.ms, last.ms));
         let name = front.searched_for.as_str();
         table.row(vec![
             if at == 0 { Cell::painted(name, Paint::Bold) } else { name.into() },
             front.members.len().to_string().into(),
             front.beaten.to_string().into(),
-            times.join("  ").into(),
+            times.into(),
         ]);
     }
     format!(
