@@ -9,6 +9,9 @@ ORT_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort
 CHECKER_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/checker
 # The Python environment with PyTorch that training is compared with.
 TORCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/torch
+# The Python environments with the ONNX node tests, and with the exporters; MASKTAS_EXPORTERS names another Python for these.
+CONFORMANCE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/conformance
+EXPORTERS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/exporters
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
@@ -31,7 +34,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: agent conformance exporters test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -56,6 +59,18 @@ demo: ort ## Search the built-in photographs: a verified ONNX file, a front and 
 
 test: ort $(if $(MASKTAS_PYTHON),,checker) ## Run every test of the workspace, none of them skipped for want of an engine.
 	$(CARGO) test --release --workspace
+
+conformance: setup ## Run the ONNX project's node tests on an adapter, beside ONNX Runtime and tract: a table by operator.
+	@scripts/venv.sh "$(CONFORMANCE_DIR)" conformance.txt
+	@mkdir -p target
+	@$(CONFORMANCE_DIR)/bin/python scripts/conformance.py target/conformance
+	MASKTAS_CONFORMANCE="$(abspath target/conformance)" $(CARGO) test --release -p masktas-runtime --test conformance -- --nocapture
+
+exporters: setup ## Run model files written by PyTorch's exporters and quantised by ONNX Runtime, which are fetched first (3 GB).
+	@$(if $(MASKTAS_EXPORTERS),,scripts/venv.sh "$(EXPORTERS_DIR)" exporters.txt)
+	@mkdir -p target
+	@$(or $(MASKTAS_EXPORTERS),$(EXPORTERS_DIR)/bin/python) scripts/exporters.py target/exported
+	MASKTAS_EXPORTED="$(abspath target/exported)" $(CARGO) test --release -p masktas-runtime --test exporters -- --nocapture
 
 check: ## Formatting, lints and documentation, warnings being errors.
 	$(CARGO) fmt --all -- --check

@@ -160,6 +160,7 @@ pub(crate) fn raw(name: &str, tensor: &Tensor) -> Result<Vec<u8>> {
         Data::U8(v) => v.to_vec(),
         Data::I8(v) => v.iter().flat_map(|x| x.to_le_bytes()).collect(),
         Data::Bool(v) => v.iter().map(|x| u8::from(*x)).collect(),
+        Data::Other(_, v) => v.to_vec(),
         Data::Unset(_) => return Err(masktas_runtime::Error::Unset { value: name.to_owned() }.into()),
     })
 }

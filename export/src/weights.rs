@@ -310,6 +310,13 @@ pub(crate) fn tensors_to_bytes(
             Dtype::U8 => Stored::U8,
             Dtype::I8 => Stored::I8,
             Dtype::Bool => Stored::BOOL,
+            Dtype::F16 => Stored::F16,
+            Dtype::Bf16 => Stored::BF16,
+            Dtype::F64 => Stored::F64,
+            Dtype::I16 => Stored::I16,
+            Dtype::U16 => Stored::U16,
+            Dtype::U32 => Stored::U32,
+            Dtype::U64 => Stored::U64,
         };
         blobs.push((name, dtype, tensor.shape().to_vec(), raw(name, tensor)?));
     }

@@ -18,6 +18,7 @@ fn zeros(dtype: Dtype, shape: Vec<usize>) -> masktas_runtime::Result<Tensor> {
         Dtype::U8 => Data::U8(vec![0; n].into()),
         Dtype::I8 => Data::I8(vec![0; n].into()),
         Dtype::Bool => Data::Bool(vec![false; n].into()),
+        other => Data::Other(other, vec![0; n * other.bytes()].into()),
     };
     Tensor::new(shape, data)
 }

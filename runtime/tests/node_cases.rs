@@ -52,6 +52,13 @@ fn number(dtype: Dtype) -> &'static str {
         Dtype::U8 => "uint8",
         Dtype::I8 => "int8",
         Dtype::Bool => "bool",
+        Dtype::F16 => "float16",
+        Dtype::Bf16 => "bfloat16",
+        Dtype::F64 => "float64",
+        Dtype::I16 => "int16",
+        Dtype::U16 => "uint16",
+        Dtype::U32 => "uint32",
+        Dtype::U64 => "uint64",
     }
 }
 

@@ -74,7 +74,7 @@ fn load(bytes: &[u8], options: &LoadOptions) -> TractResult<Result<TractModel>> 
         let name = model.node(outlet.node).name.clone();
         let fact = model.outlet_fact(outlet)?.clone();
         let dtype = fact.datum_type.concretize().and_then(dtype);
-        let Some(dtype) = dtype else {
+        let Some((dtype, datum)) = dtype.and_then(|dtype| Some((dtype, datum(dtype)?))) else {
             return Ok(Err(Error::NotSupported {
                 engine: NAME.into(),
                 what: format!("input `{name}` with elements of type {:?}", fact.datum_type),
@@ -103,7 +103,7 @@ fn load(bytes: &[u8], options: &LoadOptions) -> TractResult<Result<TractModel>> 
                 }
             }
         };
-        model.set_input_fact(slot, InferenceFact::dt_shape(datum(dtype), shape.as_slice()))?;
+        model.set_input_fact(slot, InferenceFact::dt_shape(datum, shape.as_slice()))?;
         inputs.push(InputInfo { name, dtype, shape });
     }
     let typed =
@@ -203,15 +203,16 @@ fn dtype(datum: DatumType) -> Option<Dtype> {
     })
 }
 
-fn datum(dtype: Dtype) -> DatumType {
-    match dtype {
+fn datum(dtype: Dtype) -> Option<DatumType> {
+    Some(match dtype {
         Dtype::F32 => DatumType::F32,
         Dtype::I64 => DatumType::I64,
         Dtype::I32 => DatumType::I32,
         Dtype::U8 => DatumType::U8,
         Dtype::I8 => DatumType::I8,
         Dtype::Bool => DatumType::Bool,
-    }
+        _ => return None,
+    })
 }
 
 fn value(tensor: &Tensor) -> std::result::Result<TValue, String> {
@@ -223,6 +224,7 @@ fn value(tensor: &Tensor) -> std::result::Result<TValue, String> {
         Data::U8(v) => TractTensor::from_shape(shape, v),
         Data::I8(v) => TractTensor::from_shape(shape, v),
         Data::Bool(v) => TractTensor::from_shape(shape, v),
+        Data::Other(dtype, _) => return Err(format!("an input has elements of the type {dtype:?}")),
         Data::Unset(_) => return Err("an input has a shape but no elements".into()),
     };
     made.map(IntoTValue::into_tvalue).map_err(words)

@@ -207,6 +207,7 @@ fn synthetic((index, info): (usize, &InputInfo)) -> Result<(String, Tensor)> {
         Dtype::U8 => Data::U8((0..elements).map(|_| rng.next_u64() as u8).collect()),
         Dtype::I8 => Data::I8((0..elements).map(|_| rng.next_u64() as i8).collect()),
         Dtype::Bool => Data::Bool(vec![false; elements].into()),
+        other => Data::Other(other, vec![0; elements.saturating_mul(other.bytes())].into()),
     };
     Ok((info.name.clone(), Tensor::new(info.shape.clone(), data)?))
 }

@@ -48,6 +48,7 @@ pub fn to_wire(tensors: &[(String, Tensor)]) -> Result<Vec<WireTensor>> {
             Data::U8(v) => v.to_vec(),
             Data::I8(v) => v.iter().map(|v| *v as u8).collect(),
             Data::Bool(v) => v.iter().map(|v| u8::from(*v)).collect(),
+            Data::Other(_, v) => v.to_vec(),
             Data::Unset(_) => {
                 return Err(Error::Garbled { reason: format!("tensor `{name}` has no elements") });
             }
@@ -75,6 +76,7 @@ pub fn from_wire(tensors: &[WireTensor]) -> Result<Tensors> {
             Dtype::U8 => Data::U8(bytes.as_slice().into()),
             Dtype::I8 => Data::I8(bytes.iter().map(|b| *b as i8).collect()),
             Dtype::Bool => Data::Bool(bytes.iter().map(|b| *b != 0).collect()),
+            other => Data::Other(other, bytes.as_slice().into()),
         };
         Ok((wire.name.clone(), Tensor::new(wire.shape.clone(), data)?))
     };

@@ -202,22 +202,38 @@ fn known<'a>(
 
 fn kind(node: &Node, values: &Values<'_>) -> Kind {
     match node.op.as_str() {
-        "Conv" => Kind::Conv,
-        "MatMul" | "Gemm" => {
-            let constant = known(node.inputs.iter().take(2), values).any(|value| value.constant);
+        "Conv" | "ConvInteger" | "QLinearConv" => Kind::Conv,
+        "Attention" => Kind::Matmul,
+        "MatMul" | "Gemm" | "MatMulInteger" | "QLinearMatMul" => {
+            let operands = [node.inputs.first(), node.inputs.get(second(node))].into_iter().flatten();
+            let constant = known(operands, values).any(|value| value.constant);
             if constant { Kind::Linear } else { Kind::Matmul }
         }
-        "Softmax" | "LogSoftmax" => Kind::Softmax,
-        "LayerNormalization" | "RMSNormalization" | "BatchNormalization" | "InstanceNormalization" => {
-            Kind::Norm
-        }
+        "Softmax" | "LogSoftmax" | "Hardmax" => Kind::Softmax,
+        "LayerNormalization"
+        | "RMSNormalization"
+        | "BatchNormalization"
+        | "InstanceNormalization"
+        | "GroupNormalization"
+        | "LpNormalization" => Kind::Norm,
         "Gelu" | "Erf" => Kind::Gelu,
         "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "MaxPool" | "AveragePool"
-        | "GlobalAveragePool" | "GlobalMaxPool" => Kind::Reduce,
-        "Transpose" | "Concat" | "Slice" | "Split" | "Gather" | "Expand" => Kind::Copy,
-        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" => Kind::View,
+        | "GlobalAveragePool" | "GlobalMaxPool" | "ReduceProd" | "ReduceL1" | "ReduceL2" | "ReduceLogSum"
+        | "ReduceLogSumExp" | "ReduceSumSquare" | "LpPool" | "ArgMax" | "ArgMin" | "TopK" | "CumSum" => {
+            Kind::Reduce
+        }
+        "Transpose" | "Concat" | "Slice" | "Split" | "Gather" | "Expand" | "GatherElements" | "GatherND"
+        | "ScatterElements" | "ScatterND" | "Pad" | "Tile" | "Resize" | "DepthToSpace" | "SpaceToDepth" => {
+            Kind::Copy
+        }
+        "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" | "Dropout" => Kind::View,
         _ => Kind::Elementwise,
     }
+}
+
+/// Place of a product's second operand, or of a convolution's filters.
+fn second(node: &Node) -> usize {
+    if node.op.starts_with("QLinear") { 3 } else { 1 }
 }
 
 /// Two for each multiply-add of a product or a convolution.
@@ -226,7 +242,14 @@ fn flops(node: &Node, kind: Kind, output: &Value, values: &Values<'_>) -> f64 {
         |index: usize| node.inputs.get(index).and_then(|name| values.get(name.as_str())).map(|v| &v.shape);
     let depth = match kind {
         // Filters are [out, in / group, window...].
-        Kind::Conv => shape(1).map(|w| w.iter().skip(1).map(|extent| *extent as f64).product()),
+        Kind::Conv => shape(second(node)).map(|w| w.iter().skip(1).map(|extent| *extent as f64).product()),
+        // Every query meets every key twice: for its score, and for its share of the value.
+        Kind::Matmul if node.op == "Attention" => {
+            let extent = |index: usize| shape(index).and_then(|s| s.get(s.len().checked_sub(2)?)).copied();
+            let keys = (extent(1).unwrap_or(0) + extent(4).unwrap_or(0)) as f64;
+            let queries: f64 = shape(0).map_or(0.0, |q| q.iter().map(|extent| *extent as f64).product());
+            return 2.0 * keys * (queries + output.elements() as f64);
+        }
         Kind::Linear | Kind::Matmul => {
             let turned = node.op == "Gemm" && node.int("transA").unwrap_or(0) != 0;
             shape(0).and_then(|a| if turned { a.first() } else { a.last() }).map(|extent| *extent as f64)

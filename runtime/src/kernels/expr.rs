@@ -30,7 +30,7 @@ pub(crate) fn only_floats(expr: &Expr, load: impl Fn(usize) -> Kind) -> bool {
     expr.0.iter().all(|instr| match instr {
         Instr::Load(i) => load(*i) == Kind::Float,
         Instr::Acc | Instr::Float(_) => true,
-        Instr::Unary(f, _) => *f != Unary::Not,
+        Instr::Unary(f, _) => !matches!(f, Unary::Not | Unary::Half | Unary::Bf16),
         Instr::Binary(f, ..) => !f.is_test(),
         Instr::Int(_) | Instr::Select(..) | Instr::ToFloat(_) | Instr::ToInt(_) | Instr::ToBool(_) => false,
     })
@@ -100,6 +100,14 @@ fn unary(f: Unary, a: &str, kind: Kind, functions: &mut BTreeSet<&'static str>) 
         Unary::Ceil => format!("ceil({a})"),
         Unary::Sin => format!("sin({a})"),
         Unary::Cos => format!("cos({a})"),
+        Unary::Round => format!("round({a})"),
+        Unary::Sign => format!("sign({a})"),
+        Unary::Half => call("half"),
+        Unary::Bf16 => call("bf16"),
+        Unary::WrapU8 => format!("({a} & 255)"),
+        Unary::WrapU16 => format!("({a} & 65535)"),
+        Unary::WrapI8 => format!("(({a} << 24u) >> 24u)"),
+        Unary::WrapI16 => format!("(({a} << 16u) >> 16u)"),
         Unary::Not => format!("select(0, 1, {a} == 0)"),
     };
     (value, if f == Unary::Not { Kind::Int } else { kind })
@@ -114,6 +122,7 @@ fn binary(f: Binary, a: &str, b: &str, kind: Kind, functions: &mut BTreeSet<&'st
         Binary::Div => (format!("{a} / {b}"), kind),
         Binary::Max => (format!("max({a}, {b})"), kind),
         Binary::Min => (format!("min({a}, {b})"), kind),
+        Binary::Rem => (format!("{a} % {b}"), kind),
         Binary::Pow => {
             functions.insert("pow");
             (format!("pow_({a}, {b})"), Kind::Float)
@@ -199,6 +208,14 @@ fn function(name: &str) -> String {
             "fn hard_swish_(x: REAL) -> REAL { return x * clamp(x / 6.0 + 0.5, REAL(0.0), REAL(1.0)); }\n"
                 .to_owned()
         }
+        // Beyond the greatest half the product overflows to infinity; NaN passes.
+        "half" => "fn half_(x: f32) -> f32 {\n    if (abs(x) >= 65520.0) { return x * 3e38; }\n    \
+             return unpack2x16float(pack2x16float(vec2<f32>(x, 0.0))).x;\n}\n"
+            .to_owned(),
+        "bf16" => "fn bf16_(x: f32) -> f32 {\n    let bits = bitcast<u32>(x);\n    \
+             let near = bitcast<f32>((bits + 0x7fffu + ((bits >> 16u) & 1u)) & 0xffff0000u);\n    \
+             return select(x, near, x == x);\n}\n"
+            .to_owned(),
         // WGSL's pow is undefined for a negative base and for zero to the zero.
         "pow" => "fn pow_(a: REAL, b: REAL) -> REAL {\n    \
              let p = pow(abs(a), b);\n    \

@@ -6,21 +6,33 @@
 use std::fmt::Write as _;
 
 use crate::kernels::op::{Core, Op};
-use crate::kernels::wgsl::{Walks, Writer, count, unflatten};
+use crate::kernels::wgsl::{Axis, Walks, Writer, count, unflatten};
 use crate::kernels::{Kernel, Threads};
 use crate::tensor::Dtype;
 
 /// One thread an element.
 pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
-    let Core::Gather { axis, rank } = op.core else { return None };
     let data = &op.inputs.first()?.view;
-    let (extent, stride) = (*data.shape.get(axis)?, *data.strides.get(axis)?);
-    let after = data.rank().checked_sub(axis + 1)?;
     let mut walks = Walks::of(op);
-    let before_axes = walks.join_output(op, "p", (0, axis), &[(0, 0, axis)]);
-    let index_axes = walks.join_output(op, "i", (axis, rank), &[(1, 0, rank)]);
-    let after_axes = walks.join_output(op, "q", (axis + rank, after), &[(0, axis + 1, after)]);
-    let axes = [before_axes, index_axes, after_axes].concat();
+    let (axis, axes): (usize, Vec<Axis>) = match op.core {
+        Core::Gather { axis, rank } => {
+            let after = data.rank().checked_sub(axis + 1)?;
+            let before_axes = walks.join_output(op, "p", (0, axis), &[(0, 0, axis)]);
+            let index_axes = walks.join_output(op, "i", (axis, rank), &[(1, 0, rank)]);
+            let after_axes = walks.join_output(op, "q", (axis + rank, after), &[(0, axis + 1, after)]);
+            (axis, [before_axes, index_axes, after_axes].concat())
+        }
+        Core::Pick { axis } => {
+            let after = data.rank().checked_sub(axis + 1)?;
+            let before_axes = walks.join_output(op, "p", (0, axis), &[(0, 0, axis), (1, 0, axis)]);
+            let index_axes = walks.join_output(op, "i", (axis, 1), &[(1, axis, 1)]);
+            let both = [(0, axis + 1, after), (1, axis + 1, after)];
+            let after_axes = walks.join_output(op, "q", (axis + 1, after), &both);
+            (axis, [before_axes, index_axes, after_axes].concat())
+        }
+        _ => return None,
+    };
+    let (extent, stride) = (*data.shape.get(axis)?, *data.strides.get(axis)?);
     let mut writer = Writer::default();
     writer.write_finish(op, &walks, &[&axes], None);
     let (x, indices) = (writer.read(0, false), writer.read(1, false));

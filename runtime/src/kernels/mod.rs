@@ -12,15 +12,20 @@ mod attention;
 mod conv;
 mod expr;
 mod gather;
+mod integer;
 mod map;
 mod matmul;
 mod op;
+mod pool;
 mod rows;
+mod scan;
+mod scatter;
 mod target;
 mod view;
 mod wgsl;
+mod window;
 
-pub use op::{Binary, Core, Expr, Fold, Instr, Op, Operand, Unary};
+pub use op::{Binary, Core, Expr, Fold, Instr, Op, Operand, Pool, Unary};
 pub use target::{AdapterClass, Target};
 pub use view::{Positions, View};
 
@@ -87,6 +92,11 @@ impl Kernel {
     }
 }
 
+/// Whether the core computes with integers.
+fn whole_numbers(op: &Op) -> bool {
+    op.inputs.first().is_some_and(|operand| operand.dtype != crate::tensor::Dtype::F32)
+}
+
 /// Writes the kernel of `op` for `target`.
 ///
 /// # Errors
@@ -95,10 +105,17 @@ pub fn generate(op: &Op, target: &Target) -> Result<Kernel> {
     let threads = Threads::of(target);
     let kernel = match op.core {
         Core::Map => map::generate(op, threads),
+        Core::Matmul { .. } if whole_numbers(op) => integer::generate(op, threads),
         Core::Matmul { .. } => matmul::generate(op, threads),
         Core::Conv { .. } => conv::generate(op, threads),
-        Core::Norm { .. } | Core::Softmax | Core::Reduce { .. } => rows::generate(op, threads),
-        Core::Gather { .. } => gather::generate(op, threads),
+        Core::Pool { .. } => pool::generate(op, threads),
+        Core::Reduce { fold, .. } if fold == Fold::Product || whole_numbers(op) => {
+            scan::generate(op, threads)
+        }
+        Core::Norm { .. } | Core::Softmax { .. } | Core::Reduce { .. } => rows::generate(op, threads),
+        Core::Arg { .. } | Core::Top { .. } | Core::Scan { .. } => scan::generate(op, threads),
+        Core::Gather { .. } | Core::Pick { .. } => gather::generate(op, threads),
+        Core::Scatter { .. } => scatter::generate(op, threads),
         Core::Attention { .. } => attention::generate(op, threads),
     };
     let node = || format!("node '{}'", op.nodes.first().map_or("", String::as_str));

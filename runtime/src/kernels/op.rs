@@ -45,26 +45,65 @@ pub enum Core {
         /// Summed axes.
         k: usize,
     },
-    /// Direct convolution of `x[batch, channels, height, width]` by `w[out, channels / groups, kh, kw]`.
+    /// Direct convolution of `x[batch, channels, space..]` by `w[out, channels / groups, window..]`.
     Conv {
-        /// Steps of the window (rows, columns).
-        strides: [usize; 2],
-        /// Zeros before the first row and column.
-        pads: [usize; 2],
+        /// Steps of the window along each axis of space.
+        strides: Vec<usize>,
+        /// Zeros before the first element of each axis.
+        pads: Vec<usize>,
         /// Distance of the window's taps.
-        dilations: [usize; 2],
+        dilations: Vec<usize>,
         /// Groups of channels.
         groups: usize,
     },
-    /// `(x - mean) / sqrt(variance + epsilon)` over the last `axes` axes.
+    /// A window over `x[batch, channels, space..]`, joined to one number.
+    Pool {
+        /// Extents of the window.
+        kernel: Vec<usize>,
+        /// Its steps.
+        strides: Vec<usize>,
+        /// Elements left out before the first of each axis.
+        pads: Vec<usize>,
+        /// Distance of the window's taps.
+        dilations: Vec<usize>,
+        /// How elements are joined.
+        pool: Pool,
+    },
+    /// `(x - mean) / sqrt(variance + epsilon)` over the last `axes` axes; not centred, `x / sqrt(mean(x^2) + epsilon)`.
     Norm {
         /// Axes that are normalised.
         axes: usize,
         /// Added to the variance.
         epsilon: f32,
+        /// Whether the mean is taken away first.
+        centred: bool,
     },
-    /// Softmax over the last axis.
-    Softmax,
+    /// Softmax over the last axis, or its logarithm.
+    Softmax {
+        /// Whether the logarithm is wanted.
+        log: bool,
+    },
+    /// The place of the greatest or least element along the last axis of the operand, which vanishes.
+    Arg {
+        /// Greatest or least.
+        largest: bool,
+        /// Of equals the last or the first.
+        last: bool,
+    },
+    /// The greatest or least elements along the last axis in order, or their places; of equals the first comes first.
+    Top {
+        /// Greatest or least.
+        largest: bool,
+        /// Places instead of elements.
+        place: bool,
+    },
+    /// Running sums along the last axis.
+    Scan {
+        /// Whether an element is left out of its own sum.
+        exclusive: bool,
+        /// Whether sums run from the end.
+        reverse: bool,
+    },
     /// Reduces the last `axes` axes of its operand, whose leading axes are the output's.
     Reduce {
         /// Axes that vanish.
@@ -81,6 +120,20 @@ pub enum Core {
         axis: usize,
         /// Axes of `indices`.
         rank: usize,
+    },
+    /// `data` taken along one axis at `indices`, which have the output's shape; so has `data` on the other axes.
+    Pick {
+        /// The axis.
+        axis: usize,
+    },
+    /// `data` with elements along one axis replaced by, or joined with, `updates` at `indices`.
+    ///
+    /// `data` has the output's shape. `indices` and `updates` have one shape, which is the output's but for the axis.
+    Scatter {
+        /// The axis.
+        axis: usize,
+        /// How an update joins; `None`: it replaces.
+        fold: Option<Fold>,
     },
     /// `softmax(score(q k^T)) v`, without storing the scores.
     ///
@@ -100,9 +153,10 @@ impl Core {
     pub fn operands(&self) -> usize {
         match self {
             Core::Map => 0,
-            Core::Norm { .. } | Core::Softmax | Core::Reduce { .. } => 1,
-            Core::Matmul { .. } | Core::Conv { .. } | Core::Gather { .. } => 2,
-            Core::Attention { .. } => 3,
+            Core::Norm { .. } | Core::Softmax { .. } | Core::Reduce { .. } | Core::Pool { .. } => 1,
+            Core::Arg { .. } | Core::Top { .. } | Core::Scan { .. } => 1,
+            Core::Matmul { .. } | Core::Conv { .. } | Core::Gather { .. } | Core::Pick { .. } => 2,
+            Core::Attention { .. } | Core::Scatter { .. } => 3,
         }
     }
 
@@ -113,7 +167,13 @@ impl Core {
             Core::Matmul { .. } => "matmul",
             Core::Conv { .. } => "conv",
             Core::Norm { .. } => "norm",
-            Core::Softmax => "softmax",
+            Core::Softmax { .. } => "softmax",
+            Core::Pool { .. } => "pool",
+            Core::Arg { .. } => "arg",
+            Core::Top { .. } => "top",
+            Core::Scan { .. } => "scan",
+            Core::Pick { .. } => "pick",
+            Core::Scatter { .. } => "scatter",
             Core::Reduce { .. } => "reduce",
             Core::Gather { .. } => "gather",
             Core::Attention { .. } => "attention",
@@ -132,6 +192,27 @@ pub enum Fold {
     Max,
     /// Least.
     Min,
+    /// Product.
+    Product,
+}
+
+/// How a window's elements are joined.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pool {
+    /// The greatest.
+    Max,
+    /// The place of the greatest in the whole image.
+    Place {
+        /// Whether places are counted by columns first.
+        columns: bool,
+    },
+    /// The mean; with `ends`, the elements of padding after each axis, padding counts as zeros.
+    Mean {
+        /// Padding after the last element of each axis.
+        ends: Option<Vec<usize>>,
+    },
+    /// The root of that order of the sum of absolute powers.
+    Power(u32),
 }
 
 /// Straight-line code in single assignment form; the last instruction is the result.
@@ -163,7 +244,7 @@ pub enum Instr {
     ToBool(usize),
 }
 
-/// Functions of one number. Those of integers are `Neg`, `Abs` and `Not`.
+/// Functions of one number. Those of integers are `Neg`, `Abs`, `Sign`, `Not` and the `Wrap…`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Unary {
@@ -185,9 +266,20 @@ pub enum Unary {
     Cos,
     HardSwish,
     Not,
+    Round,
+    Sign,
+    /// Rounded to what a 16-bit IEEE float holds.
+    Half,
+    /// Rounded to the upper 16 bits of a float.
+    Bf16,
+    /// The low bits as an integer of a narrower type.
+    WrapI8,
+    WrapU8,
+    WrapI16,
+    WrapU16,
 }
 
-/// Functions of two numbers. The last five give 0 or 1.
+/// Functions of two numbers. The last five give 0 or 1; `Rem` has the sign of the dividend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs)]
 pub enum Binary {
@@ -198,6 +290,7 @@ pub enum Binary {
     Pow,
     Max,
     Min,
+    Rem,
     Equal,
     Less,
     LessOrEqual,

@@ -108,6 +108,15 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     let out = walks.output().index(if finish_fours { 4 } else { 1 }, |n| Some(n.to_owned()));
     let total = row.columns;
     match op.core {
+        Core::Norm { epsilon, centred: false, .. } => {
+            let _ = write!(
+                text,
+                "    var square = {zero};\n{}    let scale = 1.0 / sqrt({} / {total}.0 + {epsilon:?}f);\n{}",
+                row.each("square += x * x;"),
+                row.add("square"),
+                row.each(&format!("y[{out}] = finish(x * scale{arguments});")),
+            );
+        }
         Core::Norm { epsilon, .. } => {
             let _ = write!(
                 text,
@@ -120,17 +129,22 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
                 row.each(&format!("y[{out}] = finish((x - mean) * scale{arguments});")),
             );
         }
-        Core::Softmax => {
+        Core::Softmax { log } => {
+            // The logarithm is of the sum alone, so that small shares keep their digits.
+            let (shift, result) = if log {
+                (format!("log({})", row.add("sum")), "x - peak - shift")
+            } else {
+                (format!("1.0 / {}", row.add("sum")), "exp(x - peak) * shift")
+            };
             let first = if fours { "vec4<f32>(-3.4028234e38)" } else { "-3.4028234e38f" };
             let _ = write!(
                 text,
                 "    var most = {first};\n{}    let peak = {};\n    var sum = {zero};\n{}    \
-                 let scale = 1.0 / {};\n{}",
+                 let shift = {shift};\n{}",
                 row.each("most = max(most, x);"),
                 row.peak("max", "most"),
                 row.each("sum += exp(x - peak);"),
-                row.add("sum"),
-                row.each(&format!("y[{out}] = finish(exp(x - peak) * scale{arguments});")),
+                row.each(&format!("y[{out}] = finish({result}{arguments});")),
             );
         }
         Core::Reduce { fold, .. } => {
@@ -139,6 +153,7 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
                 Fold::Mean => (zero.to_owned(), "all += x;", format!("{} / {total}.0", row.add("all"))),
                 Fold::Max => (row.load_first(), "all = max(all, x);", row.peak("max", "all")),
                 Fold::Min => (row.load_first(), "all = min(all, x);", row.peak("min", "all")),
+                Fold::Product => return None,
             };
             let _ = write!(
                 text,

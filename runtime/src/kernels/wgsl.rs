@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use crate::kernels::expr::{self, Kind};
-use crate::kernels::op::{Core, Expr, Op, Operand};
+use crate::kernels::op::{Core, Expr, Op, Operand, Pool};
 use crate::kernels::view::{View, collapse};
 use crate::tensor::Dtype;
 
@@ -181,8 +181,10 @@ pub(crate) fn kind_of(dtype: Dtype) -> Kind {
 /// Kind of the core's result.
 pub(crate) fn acc_kind(op: &Op) -> Kind {
     match (&op.core, op.inputs.first()) {
-        (Core::Gather { .. }, Some(data)) => kind_of(data.dtype),
-        _ => Kind::Float,
+        (Core::Arg { .. } | Core::Top { place: true, .. }, _) => Kind::Int,
+        (Core::Pool { pool: Pool::Place { .. }, .. }, _) => Kind::Int,
+        (Core::Map, _) | (_, None) => Kind::Float,
+        (_, Some(operand)) => kind_of(operand.dtype),
     }
 }
 

@@ -62,6 +62,7 @@ fn from_raw(raw: &[u8], dtype: Dtype, shape: &[usize], name: &str) -> Result<Dat
         Dtype::U8 => Data::U8(raw.into()),
         Dtype::I8 => Data::I8(chunks(raw, i8::from_le_bytes)),
         Dtype::Bool => Data::Bool(raw.iter().map(|byte| *byte != 0).collect()),
+        other => Data::Other(other, raw.into()),
     })
 }
 
@@ -85,5 +86,17 @@ fn from_fields(proto: &TensorProto, dtype: Dtype, name: &str) -> Result<Data> {
         Dtype::U8 => Data::U8(small(0, 255)?.map(|v| *v as u8).collect()),
         Dtype::I8 => Data::I8(small(-128, 127)?.map(|v| *v as i8).collect()),
         Dtype::Bool => Data::Bool(small(0, 1)?.map(|v| *v != 0).collect()),
+        Dtype::F64 => Data::Other(dtype, proto.double_data.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Dtype::U64 => Data::Other(dtype, proto.uint64_data.iter().flat_map(|v| v.to_le_bytes()).collect()),
+        Dtype::U32 => {
+            Data::Other(dtype, proto.uint64_data.iter().flat_map(|v| (*v as u32).to_le_bytes()).collect())
+        }
+        // 16-bit floats stand here as their bits.
+        Dtype::I16 => {
+            Data::Other(dtype, small(-32_768, 32_767)?.flat_map(|v| (*v as i16).to_le_bytes()).collect())
+        }
+        Dtype::U16 | Dtype::F16 | Dtype::Bf16 => {
+            Data::Other(dtype, small(0, 65_535)?.flat_map(|v| (*v as u16).to_le_bytes()).collect())
+        }
     })
 }

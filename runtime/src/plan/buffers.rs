@@ -11,7 +11,7 @@ use crate::graph::Graph;
 use crate::kernels::{Kernel, Op, Target, generate};
 use crate::plan::program::{Program, Role, Value};
 use crate::plan::{Binding, Buffer, BufferRole, Dispatch, PLAN_VERSION, Plan, Port};
-use crate::tensor::{Data, Dtype};
+use crate::tensor::{Data, Dtype, Number, f32_to_bf16, f32_to_half, numbers};
 
 /// Offsets of bindings are multiples of this on every adapter.
 const ALIGN: u64 = 256;
@@ -230,6 +230,19 @@ impl Assigner<'_> {
     }
 }
 
+/// One word of the adapter as an element of a type that only files have.
+fn narrow(dtype: Dtype, word: [u8; 4]) -> Vec<u8> {
+    let (float, integer) = (f32::from_ne_bytes(word), i32::from_ne_bytes(word));
+    match dtype {
+        Dtype::F16 => f32_to_half(float).to_le_bytes().to_vec(),
+        Dtype::Bf16 => f32_to_bf16(float).to_le_bytes().to_vec(),
+        Dtype::F64 => f64::from(float).to_le_bytes().to_vec(),
+        Dtype::I16 | Dtype::U16 => (integer as i16).to_le_bytes().to_vec(),
+        Dtype::U64 => i64::from(integer).to_le_bytes().to_vec(),
+        _ => integer.to_le_bytes().to_vec(),
+    }
+}
+
 /// Appends elements as the adapter holds them.
 fn write(bytes: &mut Vec<u8>, name: &str, data: &Data) -> Result<()> {
     match data {
@@ -245,6 +258,15 @@ fn write(bytes: &mut Vec<u8>, name: &str, data: &Data) -> Result<()> {
         Data::Bool(values) => {
             values.iter().for_each(|v| bytes.extend_from_slice(&i32::from(*v).to_ne_bytes()))
         }
+        Data::Other(..) => {
+            for number in numbers(data) {
+                match number {
+                    Some(Number::Float(value)) => bytes.extend_from_slice(&(value as f32).to_ne_bytes()),
+                    Some(Number::Int(value)) => bytes.extend_from_slice(&word(name, value)?.to_ne_bytes()),
+                    None => return Err(too_wide(name, "an integer")),
+                }
+            }
+        }
         Data::Unset(_) => return Err(Error::Unset { value: name.to_owned() }),
     }
     Ok(())
@@ -252,10 +274,14 @@ fn write(bytes: &mut Vec<u8>, name: &str, data: &Data) -> Result<()> {
 
 /// A 64-bit integer as the adapter's 32-bit one.
 fn word(name: &str, value: i64) -> Result<i32> {
-    i32::try_from(value).map_err(|_| Error::Unsupported {
+    i32::try_from(value).map_err(|_| too_wide(name, &value.to_string()))
+}
+
+fn too_wide(name: &str, value: &str) -> Error {
+    Error::Unsupported {
         what: format!("value '{name}'"),
-        why: format!("it holds {value}, beyond the adapter's 32-bit integers"),
-    })
+        why: format!("it holds {value} beyond the adapter's 32-bit integers"),
+    }
 }
 
 /// The elements of an input as the adapter holds them.
@@ -280,5 +306,6 @@ pub fn from_words(dtype: Dtype, elements: usize, bytes: &[u8]) -> Data {
         Dtype::U8 => Data::U8(integers.map(|v| v as u8).collect()),
         Dtype::I8 => Data::I8(integers.map(|v| v as i8).collect()),
         Dtype::Bool => Data::Bool(integers.map(|v| v != 0).collect()),
+        other => Data::Other(other, words.flat_map(|word| narrow(other, word)).collect()),
     }
 }

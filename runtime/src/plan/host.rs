@@ -2,7 +2,10 @@
 
 use crate::kernels::{Binary, Core, ERF_FAR, ERF_NEAR, Instr, Op, Unary, View};
 use crate::plan::program::Program;
-use crate::tensor::{Data, Dtype, Tensor};
+use crate::tensor::{Data, Dtype, Tensor, f32_to_bf16, f32_to_half, half_to_f64};
+
+/// Elements that are folded however few the operands have.
+const FOLD_MAX: usize = 1 << 20;
 
 /// One number while it is computed.
 #[derive(Clone, Copy)]
@@ -38,6 +41,11 @@ pub(crate) fn evaluate(program: &Program, op: &Op) -> Option<Tensor> {
     let inputs = inputs?;
     let mut walks: Vec<_> = inputs.iter().map(|(_, view)| view.positions()).collect();
     let total = op.output.view.elements();
+    // Folding must not make much out of little: a model of a few bytes could fill all memory.
+    let given = inputs.iter().map(|(tensor, _)| tensor.elements()).max().unwrap_or(0);
+    if total > given.saturating_mul(4).max(FOLD_MAX) {
+        return None;
+    }
     let mut results = Vec::with_capacity(total);
     let mut loaded = Vec::with_capacity(inputs.len());
     let mut numbers = Vec::with_capacity(op.expr.0.len());
@@ -72,7 +80,7 @@ fn element(tensor: &Tensor, at: usize) -> Option<Number> {
         Data::U8(v) => Number::Int(i64::from(*v.get(at)?)),
         Data::I8(v) => Number::Int(i64::from(*v.get(at)?)),
         Data::Bool(v) => Number::Int(i64::from(*v.get(at)?)),
-        Data::Unset(_) => return None,
+        Data::Other(..) | Data::Unset(_) => return None,
     })
 }
 
@@ -84,6 +92,9 @@ fn tensor(shape: Vec<usize>, dtype: Dtype, values: &[Number]) -> Option<Tensor> 
         Dtype::U8 => Data::U8(values.iter().map(|v| v.int() as u8).collect()),
         Dtype::I8 => Data::I8(values.iter().map(|v| v.int() as i8).collect()),
         Dtype::Bool => Data::Bool(values.iter().map(|v| v.int() != 0).collect()),
+        // Kernels compute with other floats as with 32-bit ones, and with other integers as with these.
+        other if other.is_float() => Data::F32(values.iter().map(|v| v.float() as f32).collect()),
+        _ => Data::I64(values.iter().map(|v| v.int()).collect()),
     };
     Tensor::new(shape, data).ok()
 }
@@ -115,6 +126,11 @@ fn unary(f: Unary, a: Number) -> Option<Number> {
         return Some(Number::Int(match f {
             Unary::Neg => v.checked_neg()?,
             Unary::Abs => v.checked_abs()?,
+            Unary::Sign => v.signum(),
+            Unary::WrapU8 => i64::from(v as u8),
+            Unary::WrapI8 => i64::from(v as i8),
+            Unary::WrapU16 => i64::from(v as u16),
+            Unary::WrapI16 => i64::from(v as i16),
             Unary::Not => i64::from(v == 0),
             _ => return None,
         }));
@@ -147,7 +163,12 @@ fn unary(f: Unary, a: Number) -> Option<Number> {
         Unary::Ceil => x.ceil(),
         Unary::Sin => x.sin(),
         Unary::Cos => x.cos(),
-        Unary::Not => return None,
+        Unary::Round => x.round_ties_even(),
+        Unary::Sign if x == 0.0 || x.is_nan() => x,
+        Unary::Sign => x.signum(),
+        Unary::Half => half_to_f64(f32_to_half(x as f32)),
+        Unary::Bf16 => f32::from_bits(u32::from(f32_to_bf16(x as f32)) << 16).into(),
+        Unary::Not | Unary::WrapU8 | Unary::WrapI8 | Unary::WrapU16 | Unary::WrapI16 => return None,
     }))
 }
 
@@ -161,6 +182,7 @@ fn binary(f: Binary, a: Number, b: Number) -> Option<Number> {
             Binary::Div => Number::Int(a.checked_div(b)?),
             Binary::Max => Number::Int(a.max(b)),
             Binary::Min => Number::Int(a.min(b)),
+            Binary::Rem => Number::Int(a.checked_rem(b)?),
             Binary::Pow => return None,
             Binary::Equal => test(a == b),
             Binary::Less => test(a < b),
@@ -178,6 +200,7 @@ fn binary(f: Binary, a: Number, b: Number) -> Option<Number> {
         Binary::Pow => Number::Float(a.powf(b)),
         Binary::Max => Number::Float(a.max(b)),
         Binary::Min => Number::Float(a.min(b)),
+        Binary::Rem => Number::Float(a % b),
         Binary::Equal => test(a == b),
         Binary::Less => test(a < b),
         Binary::LessOrEqual => test(a <= b),

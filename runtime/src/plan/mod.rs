@@ -13,6 +13,7 @@ mod host;
 mod lower;
 mod passes;
 mod program;
+mod taps;
 
 use std::collections::BTreeMap;
 

@@ -191,6 +191,7 @@ fn value(tensor: &Tensor) -> std::result::Result<::ort::session::SessionInputVal
         Data::U8(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
         Data::I8(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
         Data::Bool(v) => TensorRef::from_array_view((shape, &v[..])).map(Into::into),
+        Data::Other(dtype, _) => return Err(format!("an input has elements of the type {dtype:?}")),
         Data::Unset(_) => return Err("an input has a shape but no elements".into()),
     };
     value.map_err(|e: ::ort::Error| e.to_string())

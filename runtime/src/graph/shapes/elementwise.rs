@@ -62,8 +62,14 @@ pub(super) fn arithmetic(call: &Call<'_>) -> Result<Value> {
             "Div" => a.checked_div(b),
             "Max" => Some(a.max(b)),
             "Min" => Some(a.min(b)),
+            // The sign of the divisor, or with 'fmod' that of the dividend.
+            "Mod" if call.node.int("fmod").unwrap_or(0) != 0 => a.checked_rem(b),
+            "Mod" => a.checked_rem(b).map(|r| if r != 0 && (r < 0) != (b < 0) { r + b } else { r }),
             _ => None,
         });
+        // What wraps in a narrower type is left to the adapter.
+        let fits = matches!(value.dtype, Dtype::I64 | Dtype::I32);
+        let known = known.filter(|_| fits || matches!(op, "Max" | "Min"));
         value = Value::known(value.dtype, shape, known);
     }
     Ok(value)
@@ -80,6 +86,9 @@ pub(super) fn comparison(call: &Call<'_>) -> Result<Value> {
             "Less" => x < y,
             "Greater" => x > y,
             "LessOrEqual" => x <= y,
+            "And" => x != 0 && y != 0,
+            "Or" => x != 0 || y != 0,
+            "Xor" => (x != 0) != (y != 0),
             _ => x >= y,
         }))
     });
@@ -106,6 +115,7 @@ pub(super) fn unary(call: &Call<'_>) -> Result<Value> {
     let value = call.input(0)?;
     let known = match call.node.op.as_str() {
         "Identity" => value.known.clone(),
+        "Not" => value.known.as_ref().map(|v| v.iter().map(|x| i64::from(*x == 0)).collect()),
         "Neg" => value.known.as_ref().and_then(|v| v.iter().map(|x| x.checked_neg()).collect()),
         _ => None,
     };
@@ -116,6 +126,28 @@ pub(super) fn softmax(call: &Call<'_>) -> Result<Value> {
     let value = call.input(0)?;
     call.axis(call.node.int("axis").unwrap_or(-1), value.shape.len())?;
     Ok(Value::new(value.dtype, value.shape.clone()))
+}
+
+pub(super) fn cumulative(call: &Call<'_>) -> Result<Value> {
+    let value = call.input(0)?;
+    match call.integers(1)? {
+        [axis] => call.axis(*axis, value.shape.len())?,
+        _ => return Err(call.node.invalid(format!("'{}' must hold one axis", call.name(1)))),
+    };
+    Ok(Value::new(value.dtype, value.shape.clone()))
+}
+
+pub(super) fn dropout(call: &Call<'_>) -> Result<Vec<Value>> {
+    let value = call.input(0)?;
+    let training = match call.optional(2) {
+        Some(_) => call.flag(2)?,
+        None => false,
+    };
+    let ratio = call.optional(1).and_then(|v| v.real.as_ref()?.first().copied());
+    if training && ratio != Some(0.0) {
+        return Err(call.node.unsupported("it drops elements at random, as in training"));
+    }
+    Ok(vec![value.clone(), Value::new(Dtype::Bool, value.shape.clone())])
 }
 
 /// Checks that input `index` broadcasts to the trailing extents `tail`.
@@ -151,7 +183,16 @@ pub(super) fn normalised(call: &Call<'_>) -> Result<Value> {
         let (_, tail) = value.shape.split_at(axis);
         check_tail(call, 1, tail)?;
     } else {
-        let channels = value.shape.get(1).copied();
+        let mut channels = value.shape.get(1).copied();
+        if call.node.op == "GroupNormalization" {
+            let groups = call.node.int("num_groups").and_then(|g| usize::try_from(g).ok());
+            let whole = |g: &usize| *g > 0 && channels.is_some_and(|c| c % g == 0);
+            let groups = groups.filter(whole).ok_or_else(|| {
+                call.node.invalid(format!("{channels:?} channels are no multiple of attribute 'num_groups'"))
+            })?;
+            // Scale and bias were one a group before operator set 21.
+            channels = if call.opset < 21 { Some(groups) } else { channels };
+        }
         for index in 1..call.inputs.len() {
             let shape = &call.input(index)?.shape;
             if shape.len() != 1 || shape.first().copied() != channels {

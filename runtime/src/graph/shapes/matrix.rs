@@ -2,10 +2,20 @@
 
 use crate::error::Result;
 use crate::graph::shapes::{Call, Value, broadcast};
+use crate::tensor::Dtype;
 
-/// Rows, depth and columns of the product of two matrix stacks, with its shape.
 pub(super) fn matmul(call: &Call<'_>) -> Result<Value> {
     let (a, b) = (call.input(0)?, call.input(1)?);
+    if a.dtype != b.dtype {
+        return Err(call
+            .node
+            .invalid(format!("its operands are of the types {:?} and {:?}", a.dtype, b.dtype)));
+    }
+    Ok(Value::new(a.dtype, product(call, a, b)?))
+}
+
+/// Shape of the product of two matrix stacks.
+pub(super) fn product(call: &Call<'_>, a: &Value, b: &Value) -> Result<Vec<usize>> {
     let misfit = || call.node.invalid(format!("cannot multiply {:?} by {:?}", a.shape, b.shape));
     // A vector on the left is one row, on the right one column; that extent is dropped afterwards.
     let (a_batch, rows, depth) = match a.shape.as_slice() {
@@ -18,13 +28,13 @@ pub(super) fn matmul(call: &Call<'_>) -> Result<Value> {
         [k] => (&[][..], *k, None),
         [batch @ .., k, n] => (batch, *k, Some(*n)),
     };
-    if depth != b_depth || a.dtype != b.dtype {
+    if depth != b_depth {
         return Err(misfit());
     }
     let mut shape = broadcast(a_batch, b_batch).ok_or_else(misfit)?;
     shape.extend(rows);
     shape.extend(columns);
-    Ok(Value::new(a.dtype, shape))
+    Ok(shape)
 }
 
 pub(super) fn gemm(call: &Call<'_>) -> Result<Value> {
@@ -54,6 +64,26 @@ pub(super) fn gemm(call: &Call<'_>) -> Result<Value> {
 
 pub(super) fn conv(call: &Call<'_>) -> Result<Value> {
     let (x, w) = (call.input(0)?, call.input(1)?);
+    if x.dtype != w.dtype {
+        return Err(call
+            .node
+            .invalid(format!("its operands are of the types {:?} and {:?}", x.dtype, w.dtype)));
+    }
+    let shape = convolved(call, x, w)?;
+    let filters = shape.get(1).copied().unwrap_or(0);
+    if let Some(bias) = call.optional(2)
+        && bias.shape != [filters]
+    {
+        let (name, got) = (call.name(2), &bias.shape);
+        return Err(call
+            .node
+            .invalid(format!("'{name}' has shape {got:?}, but there are {filters} filters")));
+    }
+    Ok(Value::new(x.dtype, shape))
+}
+
+/// Shape of the convolution of `x` by the filters `w`.
+pub(super) fn convolved(call: &Call<'_>, x: &Value, w: &Value) -> Result<Vec<usize>> {
     let misfit =
         |why: &str| call.node.invalid(format!("image {:?} and filters {:?}: {why}", x.shape, w.shape));
     let ([batch, channels, space @ ..], [filters, depth, kernel @ ..]) =
@@ -61,21 +91,13 @@ pub(super) fn conv(call: &Call<'_>) -> Result<Value> {
     else {
         return Err(misfit("both need three extents or more"));
     };
-    if space.is_empty() || space.len() != kernel.len() || x.dtype != w.dtype {
-        return Err(misfit("ranks or types differ"));
+    if space.is_empty() || space.len() != kernel.len() {
+        return Err(misfit("ranks differ"));
     }
     let group = usize::try_from(call.node.int("group").unwrap_or(1)).ok().filter(|g| *g > 0);
     let group = group.ok_or_else(|| misfit("attribute 'group' must be positive"))?;
     if depth.checked_mul(group) != Some(*channels) || filters % group != 0 {
         return Err(misfit(&format!("{channels} channels in {group} groups")));
-    }
-    if let Some(bias) = call.optional(2)
-        && bias.shape != [*filters]
-    {
-        let name = call.name(2);
-        return Err(call
-            .node
-            .invalid(format!("'{name}' has shape {:?}, but there are {filters} filters", bias.shape)));
     }
     if let Some(stated) = call.node.ints("kernel_shape")
         && !stated.iter().copied().eq(kernel.iter().map(|k| *k as i64))
@@ -84,7 +106,14 @@ pub(super) fn conv(call: &Call<'_>) -> Result<Value> {
     }
     let mut shape = vec![*batch, *filters];
     shape.extend(slide(call, space, kernel)?);
-    Ok(Value::new(x.dtype, shape))
+    Ok(shape)
+}
+
+/// Values and, where they are asked for, their places.
+pub(super) fn max_pool(call: &Call<'_>) -> Result<Vec<Value>> {
+    let value = pool(call)?;
+    let places = Value::new(Dtype::I64, value.shape.clone());
+    Ok(vec![value, places])
 }
 
 pub(super) fn pool(call: &Call<'_>) -> Result<Value> {

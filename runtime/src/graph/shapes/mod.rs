@@ -4,9 +4,13 @@
 //! tensors of at most [`KNOWN_MAX`] elements that depend only on constants and on shapes are computed as
 //! well, so that chains such as Shape → Slice → Concat → Expand resolve once the symbols have sizes.
 
+pub(crate) mod attention;
 mod elementwise;
+mod index;
 pub(crate) mod layout;
-mod matrix;
+pub(crate) mod matrix;
+mod quantised;
+pub(crate) mod resample;
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -25,13 +29,15 @@ pub(crate) struct Value {
     pub shape: Vec<usize>,
     /// The elements, row-major, where they follow from constants and shapes alone.
     pub known: Option<Vec<i64>>,
+    /// The elements of a small constant of floats, such as the scales of a `Resize`.
+    pub real: Option<Vec<f32>>,
     /// Whether the value is a constant of the graph (a weight).
     pub constant: bool,
 }
 
 impl Value {
     pub(crate) fn new(dtype: Dtype, shape: Vec<usize>) -> Self {
-        Self { dtype, shape, known: None, constant: false }
+        Self { dtype, shape, known: None, real: None, constant: false }
     }
 
     fn known(dtype: Dtype, shape: Vec<usize>, known: Option<Vec<i64>>) -> Self {
@@ -53,9 +59,12 @@ impl Value {
             Data::I64(v) => Some(v.to_vec()),
             Data::I32(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
             Data::Bool(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
+            Data::U8(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
+            Data::I8(v) => Some(v.iter().map(|x| i64::from(*x)).collect()),
             _ => None,
         };
-        Self { constant: true, ..Self::known(tensor.dtype(), tensor.shape().to_vec(), known) }
+        let real = tensor.as_f32().filter(|v| v.len() <= KNOWN_MAX).map(<[f32]>::to_vec);
+        Self { constant: true, real, ..Self::known(tensor.dtype(), tensor.shape().to_vec(), known) }
     }
 }
 
@@ -196,25 +205,54 @@ impl<'a> Call<'a> {
             "MatMul" => matrix::matmul(self),
             "Gemm" => matrix::gemm(self),
             "Conv" => matrix::conv(self),
-            "MaxPool" | "AveragePool" => matrix::pool(self),
+            "MaxPool" => return matrix::max_pool(self),
+            "AveragePool" | "LpPool" => matrix::pool(self),
             "GlobalAveragePool" | "GlobalMaxPool" => matrix::global_pool(self),
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Sum" | "Mean" => {
+            "Add" | "Sub" | "Mul" | "Div" | "Mod" | "PRelu" | "Pow" | "Max" | "Min" | "Sum" | "Mean" => {
                 elementwise::arithmetic(self)
             }
-            "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" => elementwise::comparison(self),
+            "Equal" | "Less" | "Greater" | "LessOrEqual" | "GreaterOrEqual" | "And" | "Or" | "Xor" => {
+                elementwise::comparison(self)
+            }
             "Where" => elementwise::select(self),
             "Sqrt" | "Erf" | "Gelu" | "Tanh" | "Sigmoid" | "Relu" | "Exp" | "Log" | "Neg" | "Abs"
             | "Reciprocal" | "Clip" | "Elu" | "LeakyRelu" | "HardSigmoid" | "HardSwish" | "Identity"
-            | "Softplus" => elementwise::unary(self),
-            "Softmax" | "LogSoftmax" => elementwise::softmax(self),
+            | "Softplus" | "Softsign" | "Selu" | "Celu" | "Mish" | "ThresholdedRelu" | "Round" | "Sign"
+            | "Floor" | "Ceil" | "Sin" | "Cos" | "Not" | "Trilu" => elementwise::unary(self),
+            "Softmax" | "LogSoftmax" | "Hardmax" | "LpNormalization" => elementwise::softmax(self),
+            "CumSum" => elementwise::cumulative(self),
+            "Dropout" => return elementwise::dropout(self),
             "LayerNormalization" => return elementwise::layer_norm(self),
-            "RMSNormalization" | "BatchNormalization" | "InstanceNormalization" => {
+            "RMSNormalization" | "BatchNormalization" | "InstanceNormalization" | "GroupNormalization" => {
                 elementwise::normalised(self)
             }
             "Cast" => elementwise::cast(self),
             "Constant" => elementwise::constant(self),
             "ConstantOfShape" => elementwise::constant_of_shape(self),
-            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => layout::reduce(self),
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1"
+            | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceSumSquare" => layout::reduce(self),
+            "ArgMax" | "ArgMin" => index::arg(self),
+            "TopK" => return index::top(self),
+            "GatherElements" => index::gather_elements(self),
+            "GatherND" => index::gather_nd(self),
+            "ScatterElements" => index::scatter_elements(self),
+            "ScatterND" => index::scatter_nd(self),
+            "OneHot" => index::one_hot(self),
+            "EyeLike" => index::eye_like(self),
+            "Range" => index::range(self),
+            "Size" => index::size(self),
+            "Resize" => resample::resize(self),
+            "Pad" => resample::pad(self),
+            "Tile" => resample::tile(self),
+            "DepthToSpace" | "SpaceToDepth" => resample::depth_and_space(self),
+            "QuantizeLinear" => quantised::quantize(self),
+            "DequantizeLinear" => quantised::dequantize(self),
+            "DynamicQuantizeLinear" => return quantised::dynamic(self),
+            "MatMulInteger" => quantised::matmul_integer(self),
+            "ConvInteger" => quantised::conv_integer(self),
+            "QLinearMatMul" | "QLinearConv" => quantised::linear(self),
+            "Attention" => return attention::attention(self),
+            "RotaryEmbedding" => attention::rotary(self),
             "Transpose" => layout::transpose(self),
             "Reshape" => layout::reshape(self),
             "Flatten" => layout::flatten(self),
@@ -261,12 +299,23 @@ impl<'a> Call<'a> {
             let why = format!("'{}' must hold integers, but holds {:?}", self.name(index), value.dtype);
             return Err(self.node.invalid(why));
         }
-        value.known.as_deref().ok_or_else(|| {
-            let name = self.name(index);
-            self.node.unsupported(format!(
-                "its shape depends on '{name}', which is known only when the model runs"
-            ))
-        })
+        value.known.as_deref().ok_or_else(|| self.depends(index))
+    }
+
+    /// Whether input `index`, one boolean, is true.
+    fn flag(&self, index: usize) -> Result<bool> {
+        match self.input(index)?.known.as_deref() {
+            Some([flag]) => Ok(*flag != 0),
+            Some(_) => Err(self.node.invalid(format!("'{}' is not one boolean", self.name(index)))),
+            None => Err(self.depends(index)),
+        }
+    }
+
+    /// The error of a shape that input `index` decides when the model runs.
+    fn depends(&self, index: usize) -> Error {
+        let name = self.name(index);
+        self.node
+            .unsupported(format!("its shape depends on '{name}', which is known only when the model runs"))
     }
 
     /// `axis` counted from the front, when it lies in `-rank..rank`.

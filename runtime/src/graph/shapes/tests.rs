@@ -202,10 +202,10 @@ fn integer_chain_of_the_torch_exporter() {
 
 #[test]
 fn refusals_name_node_and_operator() {
-    let unknown = infer(20, "Hardmax", &[("x", vec![2])], &[], vec![]).unwrap_err();
+    let unknown = infer(20, "Einsum", &[("x", vec![2])], &[], vec![]).unwrap_err();
     assert_eq!(
         unknown.to_string(),
-        "node 'out': operator Hardmax is not supported; export the model without it"
+        "node 'out': operator Einsum is not supported; export the model without it"
     );
     let runtime = infer(20, "Reshape", &[("x", vec![2]), ("s", vec![1])], &[], vec![]).unwrap_err();
     assert!(runtime.to_string().contains("'s' must hold integers"));

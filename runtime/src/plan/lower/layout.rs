@@ -5,6 +5,7 @@ use crate::error::Result;
 use crate::graph::Node;
 use crate::graph::shapes::layout::span;
 use crate::kernels::{Core, Expr, Op, Operand};
+use crate::tensor::{Data, Tensor};
 
 impl<'g> Lowering<'g> {
     pub(super) fn reshape(&mut self, node: &'g Node) -> Result<()> {
@@ -124,5 +125,18 @@ impl<'g> Lowering<'g> {
         }
         let rank = indices.view.rank();
         self.emit(node, Core::Gather { axis: a, rank }, vec![data, indices], Expr::acc(), None)
+    }
+
+    /// Outside training nothing is dropped: the value as it is, and a mask of ones.
+    pub(super) fn dropout(&mut self, node: &'g Node) -> Result<()> {
+        let x = self.input(node, 0)?;
+        if node.outputs.get(1).is_some_and(|name| !name.is_empty()) {
+            let one = Tensor::new(vec![], Data::Bool([true].into()))?;
+            let kept = self.program.add_constant(&format!("{}.kept", node.name), one);
+            let view = kept.view.broadcast(&x.view.shape);
+            let view = view.ok_or_else(|| node.invalid("its mask does not fit"))?;
+            self.put(node, 1, Operand { view, ..kept });
+        }
+        self.movement(node, 0, x, false)
     }
 }

@@ -3,10 +3,17 @@
 //! Shapes, types and integer arithmetic come from the graph's own inference. Movement of data
 //! becomes a view where the pass is on and the layout allows it, else a copy.
 
+mod activation;
+mod attention;
 mod elementwise;
+mod index;
 mod layout;
 mod matrix;
+mod norm;
+mod quantised;
+mod resample;
 mod rows;
+mod window;
 
 use std::collections::HashMap;
 
@@ -36,7 +43,7 @@ pub(crate) fn lower(graph: &Graph, known: &Values<'_>, views: bool) -> Result<Pr
         let (dtype, view) = (value.dtype, View::contiguous(&value.shape));
         nonempty(&input.name, &value.shape)?;
         let value = lowering.program.add(Value::new(&input.name, dtype, &view.shape, Role::Input));
-        lowering.places.insert(&input.name, Operand { value, dtype, view });
+        lowering.places.insert(&input.name, Operand { value, dtype: on_adapter(dtype), view });
     }
     for node in &graph.nodes {
         lowering.node(node)?;
@@ -44,8 +51,9 @@ pub(crate) fn lower(graph: &Graph, known: &Values<'_>, views: bool) -> Result<Pr
     for output in &graph.outputs {
         let from = lowering.operand(&output.name)?;
         nonempty(&output.name, &from.view.shape)?;
-        let (dtype, view) = (from.dtype, View::contiguous(&from.view.shape));
-        let value = lowering.program.add(Value::new(&output.name, dtype, &view.shape, Role::Output));
+        let known = lowering.value(&output.name)?.dtype;
+        let (dtype, view) = (on_adapter(known), View::contiguous(&from.view.shape));
+        let value = lowering.program.add(Value::new(&output.name, known, &view.shape, Role::Output));
         lowering.program.ops.push(Op {
             nodes: vec![output.name.clone()],
             core: Core::Map,
@@ -57,7 +65,26 @@ pub(crate) fn lower(graph: &Graph, known: &Values<'_>, views: bool) -> Result<Pr
     Ok(lowering.program)
 }
 
+/// Most elements of one value, beyond what the buffers of any adapter hold.
+const ELEMENTS_MAX: usize = 1 << 32;
+/// Longest axis of which a table is made when a model is planned: counting numbers, padding, resizing.
+const TABLE_MAX: usize = 1 << 22;
+
+/// Refuses an axis that would need too long a table.
+fn short(what: &str, extent: usize) -> Result<()> {
+    if extent <= TABLE_MAX {
+        return Ok(());
+    }
+    let what = format!("the length of an axis of {what}");
+    Err(Error::Limit { what, got: extent as u64, limit: TABLE_MAX as u64 })
+}
+
 fn nonempty(name: &str, shape: &[usize]) -> Result<()> {
+    let count = shape.iter().fold(1usize, |n, extent| n.saturating_mul(*extent));
+    if count > ELEMENTS_MAX {
+        let what = format!("the number of elements of value '{name}'");
+        return Err(Error::Limit { what, got: count as u64, limit: ELEMENTS_MAX as u64 });
+    }
     if shape.contains(&0) {
         let why = format!("its shape {shape:?} has no elements");
         return Err(Error::Unsupported { what: format!("value '{name}'"), why });
@@ -65,23 +92,154 @@ fn nonempty(name: &str, shape: &[usize]) -> Result<()> {
     Ok(())
 }
 
+/// The type that a kernel computes with: 32-bit floats for floats; all others are its integers.
+fn on_adapter(dtype: Dtype) -> Dtype {
+    if dtype.is_float() { Dtype::F32 } else { dtype }
+}
+
+/// `tensor` with elements of the types that only files have as 32-bit floats and 64-bit integers.
+fn widened(name: &str, tensor: &Tensor) -> Result<Tensor> {
+    use crate::tensor::{Data, Number, numbers};
+    if !matches!(tensor.data(), Data::Other(..)) {
+        return Ok(tensor.clone());
+    }
+    let too_wide = || Error::Unsupported {
+        what: format!("value '{name}'"),
+        why: "it holds an integer beyond the adapter's 32 bits".into(),
+    };
+    let (mut floats, mut integers) = (Vec::new(), Vec::new());
+    for number in numbers(tensor.data()) {
+        match number.ok_or_else(too_wide)? {
+            Number::Float(value) => floats.push(value as f32),
+            Number::Int(value) => integers.push(value),
+        }
+    }
+    let shape = tensor.shape().to_vec();
+    if tensor.dtype().is_float() { Tensor::f32(shape, floats) } else { Tensor::i64(shape, integers) }
+}
+
 /// Attributes each operator may have; any other is refused rather than ignored. `None`: not an
 /// operator of this runtime.
 fn attributes(op: &str) -> Option<&'static [&'static str]> {
     Some(match op {
-        "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Sum" | "Equal" | "Less" | "Greater"
-        | "LessOrEqual" | "GreaterOrEqual" | "Where" | "Sqrt" | "Erf" | "Tanh" | "Sigmoid" | "Relu"
-        | "Exp" | "Log" | "Neg" | "Abs" | "Reciprocal" | "Clip" | "HardSwish" | "Identity" | "MatMul"
-        | "GlobalAveragePool" | "GlobalMaxPool" | "Expand" => &[],
+        "Add"
+        | "Sub"
+        | "Mul"
+        | "Div"
+        | "Pow"
+        | "Max"
+        | "Min"
+        | "Sum"
+        | "Equal"
+        | "Less"
+        | "Greater"
+        | "LessOrEqual"
+        | "GreaterOrEqual"
+        | "Where"
+        | "Sqrt"
+        | "Erf"
+        | "Tanh"
+        | "Sigmoid"
+        | "Relu"
+        | "Exp"
+        | "Log"
+        | "Neg"
+        | "Abs"
+        | "Reciprocal"
+        | "Clip"
+        | "HardSwish"
+        | "Identity"
+        | "MatMul"
+        | "GlobalAveragePool"
+        | "GlobalMaxPool"
+        | "Expand"
+        | "Mean"
+        | "And"
+        | "Or"
+        | "Xor"
+        | "Not"
+        | "PRelu"
+        | "Round"
+        | "Sign"
+        | "Floor"
+        | "Ceil"
+        | "Sin"
+        | "Cos"
+        | "Softplus"
+        | "Softsign"
+        | "Mish"
+        | "GatherElements"
+        | "Size"
+        | "Range"
+        | "Tile"
+        | "DynamicQuantizeLinear"
+        | "MatMulInteger"
+        | "QLinearMatMul" => match op {
+            "GatherElements" => &["axis"],
+            _ => &[],
+        },
         "Gelu" => &["approximate"],
-        "LeakyRelu" => &["alpha"],
+        "LeakyRelu" | "Elu" | "Celu" | "ThresholdedRelu" => &["alpha"],
+        "Selu" => &["alpha", "gamma"],
+        "Mod" => &["fmod"],
+        "Trilu" => &["upper"],
+        "CumSum" => &["exclusive", "reverse"],
+        "ArgMax" | "ArgMin" => &["axis", "keepdims", "select_last_index"],
+        "TopK" => &["axis", "largest", "sorted"],
+        "GatherND" => &["batch_dims"],
+        "ScatterElements" => &["axis", "reduction"],
+        "ScatterND" => &["reduction"],
+        "OneHot" => &["axis"],
+        "EyeLike" => &["dtype", "k"],
+        "ConstantOfShape" => &["value"],
+        "Dropout" => &["seed"],
+        "Pad" => &["mode"],
+        "DepthToSpace" => &["blocksize", "mode"],
+        "SpaceToDepth" => &["blocksize"],
+        "Resize" => &[
+            "antialias",
+            "axes",
+            "coordinate_transformation_mode",
+            "cubic_coeff_a",
+            "exclude_outside",
+            "extrapolation_value",
+            "keep_aspect_ratio_policy",
+            "mode",
+            "nearest_mode",
+        ],
+        "QuantizeLinear" => &["axis", "block_size", "output_dtype", "precision", "saturate"],
+        "DequantizeLinear" => &["axis", "block_size", "output_dtype"],
+        "Attention" => &[
+            "is_causal",
+            "kv_num_heads",
+            "q_num_heads",
+            "qk_matmul_output_mode",
+            "scale",
+            "softcap",
+            "softmax_precision",
+        ],
+        "RotaryEmbedding" => &["interleaved", "num_heads", "rotary_embedding_dim"],
+        "BatchNormalization" => &["epsilon", "momentum", "training_mode"],
+        "InstanceNormalization" => &["epsilon"],
+        "GroupNormalization" => &["epsilon", "num_groups", "stash_type"],
+        "LpNormalization" => &["axis", "p"],
+        "MaxPool" => {
+            &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "pads", "storage_order", "strides"]
+        }
+        "AveragePool" => {
+            &["auto_pad", "ceil_mode", "count_include_pad", "dilations", "kernel_shape", "pads", "strides"]
+        }
+        "LpPool" => &["auto_pad", "ceil_mode", "dilations", "kernel_shape", "p", "pads", "strides"],
         "HardSigmoid" => &["alpha", "beta"],
-        "Cast" => &["to", "saturate"],
+        "Cast" => &["to", "saturate", "round_mode"],
         "Gemm" => &["alpha", "beta", "transA", "transB"],
-        "Conv" => &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"],
-        "Softmax" => &["axis"],
-        "LayerNormalization" => &["axis", "epsilon", "stash_type"],
-        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => {
+        "Conv" | "ConvInteger" | "QLinearConv" => {
+            &["auto_pad", "dilations", "group", "kernel_shape", "pads", "strides"]
+        }
+        "Softmax" | "LogSoftmax" | "Hardmax" => &["axis"],
+        "LayerNormalization" | "RMSNormalization" => &["axis", "epsilon", "stash_type"],
+        "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1" | "ReduceL2"
+        | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceSumSquare" => {
             &["axes", "keepdims", "noop_with_empty_axes"]
         }
         "Transpose" => &["perm"],
@@ -119,10 +277,41 @@ impl<'g> Lowering<'g> {
             "MatMul" => self.matmul(node),
             "Gemm" => self.gemm(node),
             "Conv" => self.conv(node),
-            "Softmax" => self.softmax(node),
-            "LayerNormalization" => self.layer_norm(node),
-            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" => self.reduce(node),
+            "MatMulInteger" => self.matmul_integer(node),
+            "ConvInteger" => self.conv_integer(node),
+            "QLinearMatMul" | "QLinearConv" => self.linear(node),
+            "QuantizeLinear" => self.quantize(node),
+            "DequantizeLinear" => self.dequantize(node),
+            "DynamicQuantizeLinear" => self.dynamic_quantize(node),
+            "Softmax" | "LogSoftmax" => self.softmax(node),
+            "Hardmax" => self.hardmax(node),
+            "LayerNormalization" | "RMSNormalization" => self.layer_norm(node),
+            "BatchNormalization" => self.batch_norm(node),
+            "InstanceNormalization" | "GroupNormalization" => self.group_norm(node),
+            "LpNormalization" => self.lp_norm(node),
+            "Attention" => self.attention(node),
+            "RotaryEmbedding" => self.rotary(node),
+            "ReduceMean" | "ReduceSum" | "ReduceMax" | "ReduceMin" | "ReduceProd" | "ReduceL1"
+            | "ReduceL2" | "ReduceLogSum" | "ReduceLogSumExp" | "ReduceSumSquare" => self.reduce(node),
             "GlobalAveragePool" | "GlobalMaxPool" => self.global_pool(node),
+            "MaxPool" | "AveragePool" | "LpPool" => self.pool(node),
+            "ArgMax" | "ArgMin" => self.arg(node),
+            "TopK" => self.top(node),
+            "CumSum" => self.cumulative(node),
+            "GatherElements" => self.gather_elements(node),
+            "GatherND" => self.gather_nd(node),
+            "ScatterElements" => self.scatter_elements(node),
+            "ScatterND" => self.scatter_nd(node),
+            "OneHot" => self.one_hot(node),
+            "EyeLike" => self.eye_like(node),
+            "Range" => self.range(node),
+            "Trilu" => self.triangle(node),
+            "ConstantOfShape" => self.constant_of_shape(node),
+            "Resize" => self.resize(node),
+            "Pad" => self.pad(node),
+            "Tile" => self.tile(node),
+            "DepthToSpace" | "SpaceToDepth" => self.depth_and_space(node),
+            "Dropout" => self.dropout(node),
             "Transpose" => self.transpose(node),
             "Reshape" | "Flatten" | "Squeeze" | "Unsqueeze" | "Identity" => self.reshape(node),
             "Slice" => self.slice(node),
@@ -146,7 +335,7 @@ impl<'g> Lowering<'g> {
             },
         };
         let [name, ..] = node.outputs.as_slice() else { return Ok(()) };
-        let operand = self.program.add_constant(name, tensor);
+        let operand = self.program.add_constant(name, widened(name, &tensor)?);
         self.places.insert(name, operand);
         Ok(())
     }
@@ -176,7 +365,7 @@ impl<'g> Lowering<'g> {
         }
         let known = self.value(name)?;
         let tensor = match (self.graph.constants.get(name), &known.known) {
-            (Some(tensor), _) => tensor.clone(),
+            (Some(tensor), _) => widened(name, tensor)?,
             (None, Some(values)) => match known.dtype {
                 Dtype::Bool => Tensor::new(
                     known.shape.clone(),
@@ -233,9 +422,39 @@ impl<'g> Lowering<'g> {
     fn fresh(&mut self, node: &Node, index: usize) -> Result<Operand> {
         let name = node.outputs.get(index).cloned().unwrap_or_default();
         let known = self.value(&name)?;
-        let (dtype, view) = (known.dtype, View::contiguous(&known.shape));
+        let (dtype, view) = (on_adapter(known.dtype), View::contiguous(&known.shape));
         let value = self.program.add(Value::new(&name, dtype, &view.shape, Role::Scratch));
         Ok(Operand { value, dtype, view })
+    }
+
+    /// The type of output `index` of `node` on the adapter.
+    fn fresh_dtype(&self, node: &Node, index: usize) -> Result<Dtype> {
+        let name = node.outputs.get(index).map_or("", String::as_str);
+        Ok(on_adapter(self.value(name)?.dtype))
+    }
+
+    /// A new value between the kernels of one node.
+    fn temporary(&mut self, node: &Node, dtype: Dtype, shape: &[usize]) -> Operand {
+        let name = format!("{}.{}", node.name, self.program.values.len());
+        let value = self.program.add(Value::new(&name, dtype, shape, Role::Scratch));
+        Operand { value, dtype, view: View::contiguous(shape) }
+    }
+
+    /// Adds a kernel that writes `output`.
+    fn push(&mut self, node: &Node, core: Core, inputs: Vec<Operand>, expr: Expr, output: Operand) {
+        self.program.ops.push(Op { nodes: vec![node.name.clone()], core, inputs, expr, output });
+    }
+
+    /// `operand` under another shape: a view where one can do it, else a copy.
+    fn reshaped(&mut self, node: &Node, operand: Operand, shape: &[usize]) -> Result<Operand> {
+        if let Some(view) = operand.view.reshape(shape) {
+            return Ok(Operand { view, ..operand });
+        }
+        let whole = self.temporary(node, operand.dtype, &operand.view.shape);
+        let misfit = || node.invalid(format!("{:?} cannot become {shape:?}", operand.view.shape));
+        let view = whole.view.reshape(shape).ok_or_else(misfit)?;
+        self.push(node, Core::Map, vec![operand], Expr::load(0), whole.clone());
+        Ok(Operand { view, ..whole })
     }
 
     /// Adds a kernel that writes the whole of output 0 of `node`, looping over `view` of it.
@@ -249,7 +468,7 @@ impl<'g> Lowering<'g> {
     ) -> Result<()> {
         let place = self.fresh(node, 0)?;
         let output = Operand { view: view.unwrap_or_else(|| place.view.clone()), ..place.clone() };
-        self.program.ops.push(Op { nodes: vec![node.name.clone()], core, inputs, expr, output });
+        self.push(node, core, inputs, expr, output);
         self.put(node, 0, place);
         Ok(())
     }

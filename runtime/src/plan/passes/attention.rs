@@ -28,7 +28,7 @@ fn find(program: &Program, last: usize, target: &Target) -> Option<(usize, usize
     let scores_at = writer(program, scores.value)?;
     let score = program.ops.get(scores_at)?;
     let Core::Matmul { batch: score_batch, m: 1, k: 1 } = score.core else { return None };
-    let chained = softmax.core == Core::Softmax
+    let chained = softmax.core == Core::Softmax { log: false }
         && softmax.expr.is_copy()
         && score_batch == batch
         && scores.view == score.output.view

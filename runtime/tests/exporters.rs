@@ -1,0 +1,83 @@
+//! Files that other people's programs wrote, against ONNX Runtime's answers.
+//!
+//! `make exporters` makes the folder that `MASKTAS_EXPORTED` names (`scripts/exporters.py`) and runs this; without the folder
+//! it says so and does nothing. Networks of floats must agree in every number; of quantised ones the class must agree, over
+//! 200 images. ONNX Runtime's answers are those without optimisation; beside ours stands for how many images its optimised
+//! answers name the same class.
+
+use std::path::{Path, PathBuf};
+
+use masktas_runtime::session::{Adapters, Options, Session};
+use masktas_runtime::tolerance::relative_difference;
+use masktas_runtime::{Tensor, Tolerance, Verdict};
+use serde_json::Value;
+
+/// Least share of images whose class must be the same under quantisation.
+const SAME_CLASS: f64 = 0.98;
+
+fn floats(path: &Path) -> Vec<f32> {
+    let bytes = std::fs::read(path).unwrap();
+    bytes.as_chunks::<4>().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()
+}
+
+fn best(scores: &[f32]) -> usize {
+    (0..scores.len()).max_by(|a, b| scores[*a].total_cmp(&scores[*b])).unwrap()
+}
+
+#[test]
+fn files_by_other_exporters() {
+    let Some(folder) = std::env::var_os("MASKTAS_EXPORTED").map(PathBuf::from) else {
+        eprintln!("skipped: MASKTAS_EXPORTED names no folder of model files; run `make exporters`");
+        return;
+    };
+    assert!(!Adapters::list().is_empty(), "there is no adapter; `make setup` installs a software driver");
+    let images = floats(&folder.join("images.bin"));
+    let mut files: Vec<PathBuf> =
+        std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.retain(|path| path.extension().is_some_and(|end| end == "onnx"));
+    files.sort();
+    let mut wrong = Vec::new();
+    for path in &files {
+        let name = path.file_stem().unwrap().to_string_lossy().into_owned();
+        match compare(path, &images) {
+            Ok(line) => println!("{name:<28}{line}"),
+            Err(why) => {
+                println!("{name:<28}{why}");
+                wrong.push(format!("{name}: {why}"));
+            }
+        }
+    }
+    assert!(files.len() >= 20, "only {} files were made", files.len());
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+fn compare(path: &Path, images: &[f32]) -> Result<String, String> {
+    let about: Value =
+        serde_json::from_str(&std::fs::read_to_string(path.with_extension("json")).unwrap()).unwrap();
+    let number = |key: &str| usize::try_from(about[key].as_u64().unwrap()).unwrap();
+    let (count, side, classes) = (number("images"), number("side"), number("classes"));
+    let want = floats(&path.with_extension("bin"));
+    let bytes = std::fs::read(path).unwrap();
+    let session = Session::load(&bytes, &Options::default()).map_err(|error| error.to_string())?;
+    let input = session.info().inputs[0].name.clone();
+    let mut got = Vec::with_capacity(want.len());
+    for image in images.chunks_exact(3 * side * side).take(count) {
+        let image = Tensor::f32([1, 3, side, side], image.to_vec()).unwrap();
+        let outputs = session.run(&[(&input, image)]).map_err(|error| error.to_string())?;
+        got.extend_from_slice(outputs[0].1.as_f32().unwrap());
+    }
+    let difference = relative_difference(&want, &got);
+    let dispatches = session.info().dispatches.len();
+    if about["kind"] == "f32" {
+        let verdict = Tolerance::F32.judge(difference);
+        let line = format!("{verdict}, {difference:.1e} of the largest score, {dispatches} dispatches");
+        return if verdict == Verdict::Fail { Err(line) } else { Ok(line) };
+    }
+    let pairs = want.chunks_exact(classes).zip(got.chunks_exact(classes));
+    let same = pairs.filter(|(want, got)| best(want) == best(got)).count();
+    let own = number("own");
+    let line = format!(
+        "{same} of {count} classes (ONNX Runtime optimised: {own}), {difference:.1e} of the largest score, {dispatches} dispatches"
+    );
+    if (same as f64) < SAME_CLASS * count as f64 { Err(line) } else { Ok(line) }
+}
