@@ -280,8 +280,8 @@ mod tests {
                 left.retain(|at| *at != taken);
             }
             let mut other = graph.clone();
-            for at in 0..n {
-                other.labels[to[at]] = graph.labels[at];
+            for (at, place) in to.iter().enumerate() {
+                other.labels[*place] = graph.labels[at];
             }
             other.edges = graph.edges.iter().map(|&(a, b)| (to[a], to[b])).collect();
             other.edges.sort_unstable();
