@@ -125,6 +125,8 @@ impl MemberArgs {
 pub enum Command {
     /// Search: find the best architectures for a folder of images within a budget
     Search(Box<commands::search::Options>),
+    /// Compare samplers or predictors on a table of known accuracies
+    Compare(Box<commands::compare::Options>),
     /// Show the front of a run
     Front(commands::front::Options),
     /// Write a run's report: one HTML file that needs nothing else
@@ -160,6 +162,7 @@ impl Command {
     pub fn name(&self) -> &'static str {
         match self {
             Command::Search(_) => "search",
+            Command::Compare(_) => "compare",
             Command::Front(_) => "front",
             Command::Report(_) => "report",
             Command::Export(_) => "export",

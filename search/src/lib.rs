@@ -17,6 +17,8 @@
 pub mod budget;
 pub mod cache;
 pub mod collective;
+pub mod combine;
+pub mod compare;
 pub mod device;
 pub mod error;
 pub mod evaluate;
@@ -39,6 +41,7 @@ pub mod space;
 pub mod stream;
 pub mod suggest;
 pub mod supernet;
+pub mod table;
 pub mod teacher;
 pub mod topology;
 pub mod train;

@@ -110,17 +110,9 @@ pub const ROLES: [Role; 8] = [
     Role { key: "teacher.name", built: crate::teacher::NAMES, planned: &[] },
     Role { key: "objective.name", built: crate::objective::NAMES, planned: &["contrastive", "blockwise"] },
     Role { key: "score.name", built: crate::score::NAMES, planned: &["contrastive", "blockwise"] },
-    Role {
-        key: "predictor.name",
-        built: crate::predictor::NAMES,
-        planned: &["ridge", "mlp", "gin", "encoder-decoder"],
-    },
-    Role { key: "predictor.pretrain", built: &["none"], planned: &["ged", "ccl"] },
-    Role {
-        key: "sampler.name",
-        built: crate::sampler::NAMES,
-        planned: &["regularised-evolution", "tpe", "npenas", "seminas", "block-dp"],
-    },
+    Role { key: "predictor.name", built: crate::predictor::NAMES, planned: &["encoder-decoder"] },
+    Role { key: "predictor.pretrain", built: crate::predictor::pretrain::NAMES, planned: &[] },
+    Role { key: "sampler.name", built: crate::sampler::NAMES, planned: &["block-dp"] },
 ];
 
 impl Recipe {
@@ -195,7 +187,7 @@ impl Recipe {
     pub fn other_supernet(&self, other: &Self) -> Result<Option<(String, String, String)>> {
         let table = |recipe: &Self| -> Result<Table> {
             let mut table = Table::try_from(recipe).map_err(|error| recipe.unwritten(&error))?;
-            table.retain(|key, _| !AFTER_TRAINING.iter().any(|after| key == *after));
+            table.retain(|key, _| !AFTER_TRAINING.contains(&key));
             Ok(table)
         };
         Ok(keys::first_difference(&table(self)?, &table(other)?))
@@ -249,7 +241,7 @@ impl Recipe {
     /// Whether every part this recipe names exists.
     ///
     /// # Errors
-    /// [`Error::NotSupported`] for a part that is planned, [`Error::UnknownName`] for a stranger.
+    /// [`Error::NotSupported`] for a part that is planned, [`Error::UnknownName`] for a stranger; parts that do not fit each other.
     pub fn built(&self) -> Result<()> {
         let named = [
             &self.topology,
@@ -275,7 +267,8 @@ impl Recipe {
             let hint = hint(name, role.built.iter().copied());
             return Err(Error::UnknownName { what: role.key, name: name.clone(), hint });
         }
-        Ok(())
+        // A sampler may need a predictor.
+        crate::sampler::by_name(&self.sampler, &self.predictor).map(drop)
     }
 
     /// Whether a new run may begin with it. Runs of earlier versions were let pass, and stay readable.
@@ -388,6 +381,9 @@ impl Recipe {
         positive("sampler.mutants + sampler.crossovers", self.sampler.mutants + self.sampler.crossovers)?;
         chance("sampler.mutate_each", self.sampler.mutate_each)?;
         chance("sampler.mutate_structure", self.sampler.mutate_structure)?;
+        share("sampler.gamma", self.sampler.gamma)?;
+        positive("sampler.candidates", self.sampler.candidates)?;
+        positive("sampler.batch", self.sampler.batch)?;
         positive("length of latency.engines", self.latency.engines.len())?;
         positive("latency.samples", self.latency.samples)?;
         positive("latency.threads", self.latency.threads)?;

@@ -1,5 +1,6 @@
 //! One file a sub-command: its options, and what it prints.
 
+pub mod compare;
 pub mod completions;
 pub mod data;
 pub mod devices;
@@ -27,6 +28,7 @@ use crate::console::{Console, Outcome};
 pub fn run(command: Command, console: &mut Console) -> Outcome {
     match command {
         Command::Search(options) => search::run(*options, console),
+        Command::Compare(options) => compare::run(&options, console),
         Command::Front(options) => front::run(&options, console),
         Command::Report(options) => report::run(&options, console),
         Command::Export(options) => export::run(&options, console),

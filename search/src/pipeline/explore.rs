@@ -27,7 +27,7 @@ pub(crate) fn explore(
     progress: &mut dyn Progress,
 ) -> Result<()> {
     let fusion = references(run, recipe, space, score, progress)?;
-    let mut sampler = sampler::by_name(&recipe.sampler)?;
+    let mut sampler = sampler::by_name(&recipe.sampler, &recipe.predictor)?;
     let mut done = 0;
     let mut best = f64::NEG_INFINITY;
     for record in run.trials()? {

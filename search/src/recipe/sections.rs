@@ -198,6 +198,28 @@ pub struct SamplerChoice {
     pub mutate_each: f64,
     /// Probability that the depth, and the width, is redrawn in a mutant.
     pub mutate_structure: f64,
+    /// Share of trials that the density of good ones is made of (`tpe`).
+    #[serde(default = "gamma")]
+    pub gamma: f64,
+    /// Candidates that a model ranks before any is proposed (`tpe`, `npenas`).
+    #[serde(default = "candidates")]
+    pub candidates: usize,
+    /// Proposals from one fit of the model (`npenas`).
+    #[serde(default = "batch")]
+    pub batch: usize,
+}
+
+// Runs of versions without these keys stay readable.
+fn gamma() -> f64 {
+    0.1
+}
+
+fn candidates() -> usize {
+    100
+}
+
+fn batch() -> usize {
+    10
 }
 
 /// `[budget]`: limits of the search, as people write them; all that are given must hold.

@@ -84,9 +84,8 @@ impl Log {
         if let Some(genes) = self.one_of(space.corners(), budget, rng)? {
             return Ok(Some(genes));
         }
-        if space.count() <= LISTED
-            && let Some(genes) = self.one_of(list(space), budget, rng)?
-        {
+        let listed = space.listed().or_else(|| (space.count() <= LISTED).then(|| list(space)));
+        if let Some(genes) = self.one_of(listed.unwrap_or_default(), budget, rng)? {
             return Ok(Some(genes));
         }
         if !self.seen.is_empty() {

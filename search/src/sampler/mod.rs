@@ -6,27 +6,40 @@
 
 mod evolution;
 mod log;
+mod npenas;
 mod random;
+mod regularised;
+mod rounds;
+mod seminas;
+mod tpe;
 
 pub use evolution::Evolution;
+pub use npenas::Npenas;
 pub use random::Random;
+pub use regularised::Regularised;
+pub use seminas::Seminas;
+pub use tpe::Tpe;
 
 use crate::error::{Error, Result};
 use crate::rand::{Rng, stream};
-use crate::recipe::SamplerChoice;
+use crate::recipe::{Predictor, SamplerChoice};
 use crate::space::{Genes, Space};
 
 /// Registered samplers.
-pub const NAMES: &[&str] = &["evolution", "random"];
+pub const NAMES: &[&str] = &["evolution", "random", "regularised-evolution", "tpe", "npenas", "seminas"];
 
-/// The sampler registered under `choice.name`, with the numbers of `choice`.
+/// The sampler registered under `choice.name`, with the numbers of `choice`; `predictor` is what those that guess scores guess by.
 ///
 /// # Errors
-/// Unknown names, with a suggestion.
-pub fn by_name(choice: &SamplerChoice) -> Result<Box<dyn Sampler>> {
+/// Unknown names, with a suggestion, of samplers and predictors; a sampler without the predictor that it needs.
+pub fn by_name(choice: &SamplerChoice, predictor: &Predictor) -> Result<Box<dyn Sampler>> {
     match choice.name.as_str() {
         "evolution" => Ok(Box::new(Evolution::new(choice))),
         "random" => Ok(Box::new(Random::default())),
+        "regularised-evolution" => Ok(Box::new(Regularised::new(choice))),
+        "tpe" => Ok(Box::new(Tpe::new(choice))),
+        "npenas" => Ok(Box::new(Npenas::new(choice, predictor)?)),
+        "seminas" => Ok(Box::new(Seminas::new(choice, predictor)?)),
         name => {
             let hint = crate::suggest::hint(name, NAMES.iter().copied());
             Err(Error::UnknownName { what: "sampler", name: name.to_owned(), hint })

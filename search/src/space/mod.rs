@@ -1,9 +1,11 @@
 //! Search spaces: which genes exist, and which architecture they stand for.
 
 mod genes;
+mod graph;
 mod vit;
 
 pub use genes::{Gene, Genes};
+pub use graph::{ArchGraph, PathCode};
 pub use vit::{VitDefinition, VitSpace};
 
 use masktas_export::Arch;
@@ -45,6 +47,10 @@ pub trait Space: Send + Sync {
     fn uniform(&self) -> Vec<Genes> {
         Vec::new()
     }
+    /// Every member, in a space that lists them; `None` where they are counted only.
+    fn listed(&self) -> Option<Vec<Genes>> {
+        None
+    }
     /// A member, uniform over each gene given the ones it depends on.
     fn sample(&self, rng: &mut Rng) -> Genes;
     /// Every member that differs in one active gene, and in the genes that it switches on or off.
@@ -54,8 +60,16 @@ pub trait Space: Send + Sync {
     fn mutate(&self, genes: &Genes, structural: f64, each: f64, rng: &mut Rng) -> Genes;
     /// Uniform crossover; `None` when the parents' structures do not fit each other.
     fn cross(&self, a: &Genes, b: &Genes, rng: &mut Rng) -> Option<Genes>;
+    /// The member with these values: inactive genes are set to 0. In a space where not every combination exists, one of the nearest.
+    fn member(&self, values: Vec<u16>, rng: &mut Rng) -> Genes;
     /// A fixed-length numeric encoding for predictors; inactive genes are zero.
     fn encode(&self, genes: &Genes) -> Vec<f32>;
+    /// The member as a graph: what graph predictors and edit distances read.
+    fn graph(&self, genes: &Genes) -> ArchGraph;
+    /// Equal exactly for members that compute the same function of their input, weights aside.
+    fn key(&self, genes: &Genes) -> String {
+        self.graph(genes).key()
+    }
     /// Canonical id: equal exactly for equal architectures, short enough to be typed.
     fn id(&self, genes: &Genes) -> String;
     /// The member with this id, or `None`.

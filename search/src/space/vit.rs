@@ -9,7 +9,7 @@ use masktas_export::{Arch, VitArch, VitBlock};
 
 pub use definition::VitDefinition;
 
-use super::{Gene, Genes, Space};
+use super::{ArchGraph, Gene, Genes, Space};
 use crate::error::{At, Error, Result};
 use crate::rand::Rng;
 
@@ -305,6 +305,30 @@ impl Space for VitSpace {
 
     fn cross(&self, a: &Genes, b: &Genes, rng: &mut Rng) -> Option<Genes> {
         self.child(a, b, rng)
+    }
+
+    fn member(&self, values: Vec<u16>, _: &mut Rng) -> Genes {
+        let legal = self.genes.iter().zip(values.into_iter().chain(std::iter::repeat(0)));
+        self.finish(legal.map(|(gene, value)| value.min(gene.options.len() as u16 - 1)).collect())
+    }
+
+    /// A chain: the width, then attention and feed-forward part of every block.
+    fn graph(&self, genes: &Genes) -> ArchGraph {
+        let (widths, heads) = (self.definition.embed.len(), self.definition.heads.len());
+        let label = |at: usize| {
+            let first = match at {
+                EMBED => 0,
+                at if at % 2 == 0 => widths,
+                _ => widths + heads,
+            };
+            (at as u16, (2 + first + self.value(genes, at)) as u16)
+        };
+        let parts = std::iter::once(EMBED).chain(SCALARS..heads_at(self.depth(genes))).map(label);
+        ArchGraph::chain(&parts.collect::<Vec<_>>(), 2 + widths + heads + self.definition.ratio.len())
+    }
+
+    fn key(&self, genes: &Genes) -> String {
+        self.id(genes)
     }
 
     /// One-hot, gene by gene.

@@ -1,0 +1,107 @@
+//! A network of two dense layers on the one-hot genes.
+
+use super::net::{Adam, Dense, cosine, rectify, unrectify};
+use super::scale::{Normal, fifth};
+use super::{Guess, Predictor, few, unfitted};
+use crate::error::Result;
+use crate::rand::{Draw, Rng, stream};
+use crate::space::{Genes, Space};
+
+/// Width of the inner layers.
+const WIDTH: usize = 32;
+/// Passes over the rated architectures.
+const EPOCHS: usize = 150;
+/// Architectures of a step.
+const BATCH: usize = 16;
+
+/// The network.
+#[derive(Debug, Default)]
+pub struct Mlp {
+    fitted: Option<(Layers, Normal)>,
+}
+
+/// Its layers and their parameters.
+#[derive(Clone, Debug)]
+struct Layers {
+    layers: [Dense; 3],
+    parameters: Vec<f32>,
+}
+
+impl Layers {
+    fn fit(codes: &[&[f32]], wanted: &[f64], rng: &mut Rng) -> Self {
+        let mut parameters = Vec::new();
+        let inputs = codes.first().map_or(1, |code| code.len());
+        let layers = [
+            Dense::new(&mut parameters, inputs, WIDTH, rng),
+            Dense::new(&mut parameters, WIDTH, WIDTH, rng),
+            Dense::new(&mut parameters, WIDTH, 1, rng),
+        ];
+        let mut gradients = vec![0.0; parameters.len()];
+        let mut adam = Adam::new(parameters.len(), 1e-2);
+        let mut order: Vec<usize> = (0..codes.len()).collect();
+        let (steps, mut step) = (EPOCHS * codes.len().div_ceil(BATCH), 0);
+        for _ in 0..EPOCHS {
+            rng.shuffle(&mut order);
+            for part in order.chunks(BATCH) {
+                let x: Vec<f32> = part.iter().flat_map(|at| codes[*at].to_vec()).collect();
+                let mut one = layers[0].forward(&parameters, &x);
+                rectify(&mut one);
+                let mut two = layers[1].forward(&parameters, &one);
+                rectify(&mut two);
+                let guesses = layers[2].forward(&parameters, &two);
+                let d: Vec<f32> = guesses
+                    .iter()
+                    .zip(part)
+                    .map(|(guess, at)| 2.0 * (guess - wanted[*at] as f32) / part.len() as f32)
+                    .collect();
+                let mut d_two = layers[2].backward(&parameters, &mut gradients, &two, &d);
+                unrectify(&mut d_two, &two);
+                let mut d_one = layers[1].backward(&parameters, &mut gradients, &one, &d_two);
+                unrectify(&mut d_one, &one);
+                layers[0].backward(&parameters, &mut gradients, &x, &d_one);
+                adam.step(&mut parameters, &mut gradients, 5e-3 * cosine(step, steps));
+                step += 1;
+            }
+        }
+        Self { layers, parameters }
+    }
+
+    fn guess(&self, code: &[f32]) -> f64 {
+        let mut x = code.to_vec();
+        for (at, layer) in self.layers.iter().enumerate() {
+            x = layer.forward(&self.parameters, &x);
+            if at < 2 {
+                rectify(&mut x);
+            }
+        }
+        f64::from(x[0])
+    }
+}
+
+impl Predictor for Mlp {
+    fn name(&self) -> &'static str {
+        "mlp"
+    }
+
+    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()> {
+        few("mlp", rated.len())?;
+        let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
+        let values: Vec<f64> = rated.iter().map(|(_, value)| *value).collect();
+        let mut scale = Normal::of(&values);
+        let wanted: Vec<f64> = values.iter().map(|value| scale.score(*value)).collect();
+        let mut rng = stream(0, "predictor/mlp", rated.len() as u64);
+        let (kept, left) = fifth(rated.len(), &mut rng);
+        let part = |at: &[usize]| at.iter().map(|at| (codes[*at].as_slice(), wanted[*at])).unzip();
+        let (some, some_wanted): (Vec<&[f32]>, Vec<f64>) = part(&kept);
+        let trial = Layers::fit(&some, &some_wanted, &mut rng);
+        scale.left_out(left.iter().map(|at| trial.guess(&codes[*at]) - wanted[*at]));
+        let all: Vec<&[f32]> = codes.iter().map(Vec::as_slice).collect();
+        self.fitted = Some((Layers::fit(&all, &wanted, &mut rng), scale));
+        Ok(())
+    }
+
+    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>> {
+        let Some((layers, scale)) = &self.fitted else { return Err(unfitted("mlp")) };
+        Ok(batch.iter().map(|genes| scale.guess(layers.guess(&space.encode(genes)))).collect())
+    }
+}

@@ -1,0 +1,283 @@
+//! Pre-training of the graph network on architectures that nobody has rated (Wei et al., 2020): `ged` guesses the edit distance of
+//! two, `ccl` pulls an architecture's nearest neighbours to their centre and pushes others away.
+//!
+//! Only architectures drawn from the space are seen, by a stream of their own, so that the result is one for each space; a process
+//! makes it once.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, OnceLock};
+
+use super::gin::{Batch, Gin};
+use super::net::{Adam, Dense, cosine, rectify, unrectify};
+use crate::error::{Error, Result};
+use crate::rand::{Draw, Rng, stream};
+use crate::space::{ArchGraph, PathCode, Space};
+
+/// Names of the ways to pre-train.
+pub const NAMES: &[&str] = &["none", "ged", "ccl"];
+
+/// Width of the network.
+pub(super) const WIDTH: usize = 32;
+/// Width of the projection that is contrasted.
+const PROJECTION: usize = 16;
+/// Architectures drawn, at most.
+const DRAWN: usize = 4000;
+/// Architectures of a step of `ccl`.
+const BATCH: usize = 500;
+/// Steps of `ccl`.
+const STEPS: usize = 500;
+/// Anchors of a step.
+const ANCHORS: usize = 100;
+/// Least distance between an anchor's positives and its negatives.
+const MARGIN: usize = 1;
+/// Temperature of the contrast.
+const TEMPERATURE: f32 = 0.07;
+/// Steps and pairs a step of `ged`.
+const GED: (usize, usize) = (1500, 64);
+
+/// A network and its parameters.
+#[derive(Clone, Debug)]
+pub(super) struct Trained {
+    pub(super) gin: Gin,
+    pub(super) parameters: Vec<f32>,
+}
+
+/// What was made, by the hash of the space and the way to pre-train.
+type Made = BTreeMap<(String, String), Arc<Trained>>;
+
+/// The network for this space, pre-trained as `name` says.
+///
+/// # Errors
+/// Unknown names, with a suggestion.
+pub(super) fn network(space: &dyn Space, name: &str) -> Result<Arc<Trained>> {
+    static MADE: OnceLock<Mutex<Made>> = OnceLock::new();
+    if !NAMES.contains(&name) {
+        let hint = crate::suggest::hint(name, NAMES.iter().copied());
+        return Err(Error::UnknownName { what: "way to pre-train", name: name.to_owned(), hint });
+    }
+    let made = MADE.get_or_init(Mutex::default);
+    let key = (space.hash(), name.to_owned());
+    // The lock is held while it is made: others wait for it rather than make it too.
+    let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if let Some(found) = made.get(&key) {
+        return Ok(found.clone());
+    }
+    let trained = Arc::new(make(space, name));
+    made.insert(key, trained.clone());
+    Ok(trained)
+}
+
+fn make(space: &dyn Space, name: &str) -> Trained {
+    let mut rng = stream(0, "predictor/pretrain", 0);
+    let mut drawn: BTreeMap<Vec<u16>, (ArchGraph, PathCode)> = BTreeMap::new();
+    let wanted = usize::try_from(space.count()).unwrap_or(usize::MAX).min(DRAWN);
+    for _ in 0..3 * wanted {
+        if drawn.len() >= wanted {
+            break;
+        }
+        let genes = space.sample(&mut rng);
+        let graph = space.graph(&genes);
+        drawn.entry(genes.values).or_insert_with(|| (graph.clone(), graph.code()));
+    }
+    let (graphs, codes): (Vec<ArchGraph>, Vec<PathCode>) = drawn.into_values().unzip();
+    let mut parameters = Vec::new();
+    let vocabulary = graphs.first().map_or(2, |graph| graph.vocabulary);
+    let gin = Gin::new(&mut parameters, vocabulary, WIDTH, &mut rng);
+    match name {
+        "ccl" => contrast(&gin, &mut parameters, &graphs, &codes, &mut rng),
+        "ged" => distances(&gin, &mut parameters, &graphs, &codes, &mut rng),
+        _ => {}
+    }
+    Trained { gin, parameters }
+}
+
+/// Indices of a random part, in random order.
+fn some(count: usize, of: usize, rng: &mut Rng) -> Vec<usize> {
+    let mut all: Vec<usize> = (0..of).collect();
+    let count = count.min(of);
+    for at in 0..count {
+        let other = at + rng.below(of - at);
+        all.swap(at, other);
+    }
+    all.truncate(count);
+    all
+}
+
+/// Contrast with the centre of an anchor's nearest neighbours.
+fn contrast(gin: &Gin, parameters: &mut Vec<f32>, graphs: &[ArchGraph], codes: &[PathCode], rng: &mut Rng) {
+    let body = parameters.len();
+    let head = Dense::new(parameters, gin.width, PROJECTION, rng);
+    let mut gradients = vec![0.0; parameters.len()];
+    let mut adam = Adam::new(parameters.len(), 1e-4);
+    for step in 0..STEPS {
+        let chosen = some(BATCH, graphs.len(), rng);
+        let batch = Batch::new(chosen.iter().map(|at| &graphs[*at]));
+        let trace = gin.forward(parameters, &batch);
+        let projected = head.forward(parameters, &trace.embedding);
+        let rows = normalise(&projected);
+        let mut d_rows = vec![0.0; rows.len()];
+        for anchor in 0..ANCHORS.min(chosen.len()) {
+            let apart: Vec<usize> =
+                chosen.iter().map(|at| codes[chosen[anchor]].distance(&codes[*at])).collect();
+            pull(anchor, &apart, &rows, &mut d_rows, 1.0 / ANCHORS as f32);
+        }
+        let d_projected = unnormalise(&projected, &rows, &d_rows);
+        let d = head.backward(parameters, &mut gradients, &trace.embedding, &d_projected);
+        gin.backward(parameters, &mut gradients, &batch, &trace, &d);
+        adam.step(parameters, &mut gradients, 3e-3 * cosine(step, STEPS));
+    }
+    parameters.truncate(body);
+}
+
+/// Adds the gradient of one anchor's loss by the unit rows. The loss of a positive p with the centre c of all positives is
+/// -log(exp(p.c/T) / (exp(p.c/T) + sum over negatives q of exp(q.c/T))).
+///
+/// Positives are the members at the least distance other than 0 from the anchor, negatives those further by [`MARGIN`] or more: with
+/// no margin positives would be counted as negatives too. Gives the loss.
+fn pull(anchor: usize, apart: &[usize], rows: &[f32], d_rows: &mut [f32], weight: f32) -> f32 {
+    let row = |at: usize| &rows[at * PROJECTION..(at + 1) * PROJECTION];
+    let others = (0..apart.len()).filter(|at| *at != anchor && apart[*at] > 0);
+    let Some(least) = others.clone().map(|at| apart[at]).min() else { return 0.0 };
+    let positives: Vec<usize> = others.clone().filter(|at| apart[*at] == least).collect();
+    let negatives: Vec<usize> = others.filter(|at| apart[*at] >= least + MARGIN).collect();
+    if negatives.is_empty() {
+        return 0.0;
+    }
+    let share = 1.0 / positives.len() as f32;
+    let mut sum = [0.0f32; PROJECTION];
+    for at in &positives {
+        sum.iter_mut().zip(row(*at)).for_each(|(sum, value)| *sum += value * share);
+    }
+    let centre = normalise(&sum);
+    let near = |at: usize| super::net::dot(row(at), &centre) / TEMPERATURE;
+    // Unit rows: an exponent is at most 1 / T, far from the largest float.
+    let pushes: Vec<f32> = negatives.iter().map(|at| near(*at).exp()).collect();
+    let pushed: f32 = pushes.iter().sum();
+    let mut d_centre = [0.0f32; PROJECTION];
+    let mut spread = |at: usize, by: f32, d_rows: &mut [f32]| {
+        let by = by * weight / TEMPERATURE;
+        let into = &mut d_rows[at * PROJECTION..(at + 1) * PROJECTION];
+        into.iter_mut().zip(&centre).for_each(|(d, value)| *d += by * value);
+        d_centre.iter_mut().zip(row(at)).for_each(|(d, value)| *d += by * value);
+    };
+    let (mut loss, mut pressure) = (0.0, 0.0);
+    for at in &positives {
+        let pulled = near(*at).exp();
+        let all = pulled + pushed;
+        loss -= share * (pulled / all).ln();
+        pressure += share / all;
+        spread(*at, share * (pulled / all - 1.0), d_rows);
+    }
+    for (at, push) in negatives.iter().zip(&pushes) {
+        spread(*at, push * pressure, d_rows);
+    }
+    let d_sum = unnormalise(&sum, &centre, &d_centre);
+    for at in &positives {
+        let into = &mut d_rows[at * PROJECTION..(at + 1) * PROJECTION];
+        into.iter_mut().zip(&d_sum).for_each(|(d, value)| *d += value * share);
+    }
+    loss * weight
+}
+
+/// Rows of [`PROJECTION`] at length 1.
+fn normalise(x: &[f32]) -> Vec<f32> {
+    x.chunks_exact(PROJECTION)
+        .flat_map(|row| {
+            let length = length(row);
+            row.iter().map(move |value| value / length).collect::<Vec<_>>()
+        })
+        .collect()
+}
+
+/// The gradient by rows, given that by their normalised form.
+fn unnormalise(x: &[f32], unit: &[f32], d: &[f32]) -> Vec<f32> {
+    let rows = x.chunks_exact(PROJECTION).zip(unit.chunks_exact(PROJECTION)).zip(d.chunks_exact(PROJECTION));
+    rows.flat_map(|((x, unit), d)| {
+        let (length, along) = (length(x), super::net::dot(unit, d));
+        unit.iter().zip(d).map(move |(unit, d)| (d - along * unit) / length).collect::<Vec<_>>()
+    })
+    .collect()
+}
+
+fn length(row: &[f32]) -> f32 {
+    super::net::dot(row, row).sqrt().max(1e-6)
+}
+
+/// Regression of exp(-distance / nodes) by two networks, the first of which is kept.
+fn distances(gin: &Gin, parameters: &mut Vec<f32>, graphs: &[ArchGraph], codes: &[PathCode], rng: &mut Rng) {
+    let body = parameters.len();
+    let vocabulary = graphs.first().map_or(2, |graph| graph.vocabulary);
+    let other = Gin::new(parameters, vocabulary, gin.width, rng);
+    let joint = Dense::new(parameters, 2 * gin.width, 16, rng);
+    let last = Dense::new(parameters, 16, 1, rng);
+    let mut gradients = vec![0.0; parameters.len()];
+    let mut adam = Adam::new(parameters.len(), 1e-4);
+    let (steps, pairs) = GED;
+    for step in 0..steps {
+        let left: Vec<usize> = (0..pairs).map(|_| rng.below(graphs.len())).collect();
+        let right: Vec<usize> = (0..pairs).map(|_| rng.below(graphs.len())).collect();
+        let (one, two) =
+            (Batch::new(left.iter().map(|at| &graphs[*at])), Batch::new(right.iter().map(|at| &graphs[*at])));
+        let (first, second) = (gin.forward(parameters, &one), other.forward(parameters, &two));
+        let sides = first.embedding.chunks_exact(gin.width).zip(second.embedding.chunks_exact(gin.width));
+        let both: Vec<f32> =
+            sides.flat_map(|(a, b)| a.iter().chain(b).copied().collect::<Vec<_>>()).collect();
+        let mut inner = joint.forward(parameters, &both);
+        rectify(&mut inner);
+        let guesses = last.forward(parameters, &inner);
+        let mut d = Vec::with_capacity(pairs);
+        for ((guess, a), b) in guesses.iter().zip(&left).zip(&right) {
+            let nodes = graphs[*a].labels.len().max(graphs[*b].labels.len()) as f32;
+            let wanted = (-(codes[*a].distance(&codes[*b]) as f32) / nodes).exp();
+            let squashed = 1.0 / (1.0 + (-guess).exp());
+            d.push(2.0 * (squashed - wanted) * squashed * (1.0 - squashed) / pairs as f32);
+        }
+        let mut d_inner = last.backward(parameters, &mut gradients, &inner, &d);
+        unrectify(&mut d_inner, &inner);
+        let d_both = joint.backward(parameters, &mut gradients, &both, &d_inner);
+        let half = |right: bool| -> Vec<f32> {
+            let start = if right { gin.width } else { 0 };
+            d_both
+                .chunks_exact(2 * gin.width)
+                .flat_map(|row| row[start..start + gin.width].to_vec())
+                .collect()
+        };
+        gin.backward(parameters, &mut gradients, &one, &first, &half(false));
+        other.backward(parameters, &mut gradients, &two, &second, &half(true));
+        adam.step(parameters, &mut gradients, 3e-3 * cosine(step, steps));
+    }
+    parameters.truncate(body);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_gradient_of_the_contrast_matches_differences() {
+        let mut rng = stream(4, "test", 0);
+        let projected: Vec<f32> = (0..12 * PROJECTION).map(|_| rng.normal() as f32).collect();
+        let apart = [0, 2, 2, 4, 4, 5, 2, 7, 3, 0, 9, 3];
+        let loss = |projected: &[f32]| {
+            let rows = normalise(projected);
+            f64::from(pull(0, &apart, &rows, &mut vec![0.0; rows.len()], 1.0))
+        };
+        let rows = normalise(&projected);
+        let mut d_rows = vec![0.0; rows.len()];
+        pull(0, &apart, &rows, &mut d_rows, 1.0);
+        let d = unnormalise(&projected, &rows, &d_rows);
+        for at in 0..projected.len() {
+            let shifted = |by: f32| {
+                let mut shifted = projected.clone();
+                shifted[at] += by;
+                loss(&shifted)
+            };
+            let slope = (shifted(3e-3) - shifted(-3e-3)) / 6e-3;
+            assert!((slope - f64::from(d[at])).abs() < 0.02 * (1.0 + slope.abs()), "{at}: {slope} {}", d[at]);
+        }
+        // Neither the anchor nor what equals it takes part; all others do.
+        let moved: Vec<bool> = d.chunks_exact(PROJECTION).map(|row| row.iter().any(|d| *d != 0.0)).collect();
+        let wanted: Vec<bool> = apart.iter().map(|apart| *apart > 0).collect();
+        assert_eq!(moved, wanted);
+    }
+}
