@@ -377,7 +377,7 @@ fn another_version_is_refused_by_either_side() {
     let text = answer(r#"{"hello":{"protocol":99,"version":"9.9.9","token":null}}"#);
     assert!(text.contains("failed") && text.contains("protocol 99"), "{text}");
     let text = answer(r#"{"machine":{"threads":1}}"#);
-    assert!(text.contains("no hello first"), "{text}");
+    assert!(text.contains("no hello"), "{text}");
     let text = answer("GET / HTTP/1.1");
     assert!(text.contains("cannot be understood") && text.contains("GET /"), "{text}");
 }
@@ -387,7 +387,9 @@ fn a_program_that_is_no_agent_gives_its_last_words() {
     let script = "echo 'no space left on device' >&2; exit 3";
     let address = Address::Exec { program: "sh".into(), args: vec!["-c".into(), script.into()] };
     let text = Remote::connect(&address, &RemoteOptions::default()).err().unwrap().to_string();
-    assert!(text.contains("hung up") && text.contains("no space left on device"), "{text}");
+    // It may be gone before anything is asked, or after.
+    assert!(text.contains("hung up") || text.contains("no longer listens"), "{text}");
+    assert!(text.contains("no space left on device"), "{text}");
     let address = Address::Exec { program: "/nowhere/agent".into(), args: Vec::new() };
     let text = Remote::connect(&address, &RemoteOptions::default()).err().unwrap().to_string();
     assert!(text.contains("/nowhere/agent"), "{text}");

@@ -80,8 +80,8 @@ fn tensors_that_lie() {
     says(&message, &["'pos_embed'", "extent -1"]);
     let message = refused(|g| tensor(g, "pos_embed").dims = vec![1; 17]);
     says(&message, &["extents of tensor 'pos_embed' is 17", "limit of 16"]);
-    let message = refused(|g| tensor(g, "pos_embed").data_type = Some(10));
-    says(&message, &["'pos_embed'", "type number 10", "not supported"]);
+    let message = refused(|g| tensor(g, "pos_embed").data_type = Some(17));
+    says(&message, &["'pos_embed'", "type number 17", "not supported"]);
     let message = refused(|g| {
         let location =
             StringStringEntryProto { key: Some("location".into()), value: Some("../../secret".into()) };
