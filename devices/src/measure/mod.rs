@@ -245,7 +245,8 @@ impl Measurement {
         self.ms = self.ratio * ms;
         self.half_width = self.half_width.hypot(half_width);
         // Each of the two may be as wide as asked.
-        if self.verdict == Steadiness::Steady && !(self.half_width <= 2.0 * protocol.half_width) {
+        let narrow = self.half_width <= 2.0 * protocol.half_width;
+        if self.verdict == Steadiness::Steady && !narrow {
             self.verdict = Steadiness::Noisy;
             self.notes.push(format!(
                 "the machine's speed varied by {:.1} % between rounds; repeat it on a quieter machine",

@@ -1,5 +1,5 @@
 //! Tables of architectures whose accuracy is known, as a [`Space`](crate::space::Space) and a
-//! [`Score`](crate::score::Score): samplers and predictors are judged on them in seconds.
+//! [`Score`]: samplers and predictors are judged on them in seconds.
 
 mod budget;
 mod definition;

@@ -287,7 +287,7 @@ impl Found {
     fn text(&self, style: Style) -> String {
         let energy = self.measurements().any(|m| m.energy.is_some());
         let shown = |name: &&str| SHOWN.contains(name) && (energy || *name != "mJ");
-        let mut table = Table::new(&HEAD.iter().copied().filter(|name| shown(&name)).collect::<Vec<_>>());
+        let mut table = Table::new(&HEAD.iter().copied().filter(shown).collect::<Vec<_>>());
         let mut notes = String::new();
         for (engine, row) in &self.rows {
             let cells = self.cells(engine, row, true).into_iter().zip(&HEAD);
