@@ -21,7 +21,7 @@ pub struct Elsewhere {
     /// Error of the latency model on measurements left out of its fit.
     pub held_out: HeldOut,
     /// The front, cheapest first; its cost is predicted ms. It was chosen among what was scored for the run's own device,
-    /// so a search for the other device finds a front at least as good.
+    /// so a search for the other device may find a better one.
     pub front: Vec<Candidate>,
 }
 
