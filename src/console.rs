@@ -44,6 +44,8 @@ pub struct Console {
     pub style: Style,
     /// Progress on standard error.
     pub reporter: Reporter,
+    /// What [`Console::say_once`] has said.
+    said: Vec<String>,
 }
 
 impl Console {
@@ -53,12 +55,20 @@ impl Console {
         let stop: Arc<AtomicBool> = signal::watch();
         let reporter = Reporter::new(global.quiet, stop);
         errors(global.color);
-        Console { command, json: global.json, style: Style::stdout(global.color), reporter }
+        Console { command, json: global.json, style: Style::stdout(global.color), reporter, said: Vec::new() }
     }
 
     /// A fact for people, on standard error.
     pub fn say(&mut self, line: &str) {
         masktas_search::progress::Progress::say(&mut self.reporter, line);
+    }
+
+    /// The same, unless it was said before.
+    pub fn say_once(&mut self, line: &str) {
+        if !self.said.iter().any(|said| said == line) {
+            self.said.push(line.to_owned());
+            self.say(line);
+        }
     }
 
     /// Prints a command's answer or error and says how the program ends.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use clap::Parser;
 use masktas_devices::latency::{DEFAULT_MODEL, HeldOut, Prediction, Sample, active, diverse, latency_model};
 use masktas_devices::profile::EngineProfile;
-use masktas_devices::stats::Rng;
+use masktas_devices::stats::{Rng, spearman};
 use masktas_devices::{ProfileFile, Row, Steadiness};
 use masktas_runtime::Features;
 
@@ -17,13 +17,17 @@ use masktas_runtime::Features;
 #[command(after_help = "Examples:
   masktas profile --space vit-micro --samples 1000 --export once.json
   masktas profile --space vit-micro --samples 200 --export again.json
-  latency_profile once.json --again again.json --samples 100")]
+  latency_profile once.json --again again.json --samples 100
+  latency_profile once.json --beside tract.json --samples 100")]
 struct Args {
     /// The profile, as `masktas profile --export` wrote it.
     profile: PathBuf,
     /// A profile of the same models, or of some of them, measured once more.
     #[arg(long, value_name = "FILE")]
     again: Option<PathBuf>,
+    /// A profile of the same models by another device or engine: how alike the two order them.
+    #[arg(long, value_name = "FILE")]
+    beside: Option<PathBuf>,
     /// Rows that are fitted to.
     #[arg(long, default_value_t = 100, value_name = "N")]
     samples: usize,
@@ -70,6 +74,7 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let once = ProfileFile::read(&args.profile)?;
     let again = args.again.as_deref().map(ProfileFile::read).transpose()?;
+    let beside = args.beside.as_deref().map(ProfileFile::read).transpose()?;
     for engine in &once.engines {
         let rows = measured(engine);
         if rows.len() < 2 * args.samples {
@@ -99,18 +104,24 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         }
         let same = again.iter().flat_map(|file| &file.engines).find(|other| other.engine == engine.engine);
         if let Some(other) = same {
-            let repeated = measured(other);
-            let pairs: Vec<(f64, f64)> = repeated
-                .iter()
-                .filter_map(|(id, second)| {
-                    Some((second.ms, rows.iter().find(|(known, _)| known == id)?.1.ms))
-                })
-                .collect();
-            let point = |ms: f64| Prediction { ms, low: ms, high: ms, extrapolated: false };
-            let second: Vec<Prediction> = pairs.iter().map(|(second, _)| point(*second)).collect();
-            let first: Vec<f64> = pairs.iter().map(|(_, first)| *first).collect();
-            let floor = HeldOut::of(&second, &first).ok_or("the second profile has none of these models")?;
-            show(&format!("measured twice, {} models", pairs.len()), &[floor]);
+            let (second, first) = shared(&measured(other), &rows);
+            let point = |&ms: &f64| Prediction { ms, low: ms, high: ms, extrapolated: false };
+            let repeated: Vec<Prediction> = second.iter().map(point).collect();
+            let floor =
+                HeldOut::of(&repeated, &first).ok_or("the second profile has none of these models")?;
+            show(&format!("measured twice, {} models", first.len()), &[floor]);
+        }
+        for (file, other) in
+            beside.iter().flat_map(|file| file.engines.iter().map(move |other| (file, other)))
+        {
+            let (theirs, ours) = shared(&measured(other), &rows);
+            let alike = spearman(&theirs, &ours).ok_or("the other profile has too few of these models")?;
+            println!(
+                "  beside {} under {}: {} models, rank correlation {alike:.3}",
+                file.device,
+                other.engine,
+                ours.len()
+            );
         }
     }
     Ok(())
@@ -118,6 +129,12 @@ fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 
 fn measured(engine: &EngineProfile) -> Vec<(String, Sample)> {
     engine.rows.iter().filter_map(|row| Some((row.id.clone(), row.sample()?))).collect()
+}
+
+/// Milliseconds of the models that both measured, in one order.
+fn shared(left: &[(String, Sample)], right: &[(String, Sample)]) -> (Vec<f64>, Vec<f64>) {
+    let of = |id: &String| right.iter().find(|(known, _)| known == id);
+    left.iter().filter_map(|(id, one)| Some((one.ms, of(id)?.1.ms))).unzip()
 }
 
 fn steady(engine: &EngineProfile) -> usize {

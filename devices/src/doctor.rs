@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::catalogue::Catalogue;
 use crate::engine::{EngineOptions, ORT_FLOOR, adapters, engine, find_library, library_version};
 use crate::fingerprint::Fingerprint;
 
@@ -43,7 +44,9 @@ impl Check {
 /// Looks at every engine and at the machine. Nothing is changed, and nothing is downloaded.
 pub fn doctor(options: &EngineOptions) -> Vec<Check> {
     let mut checks = vec![onnx_runtime(options), simple("tract", options), wgpu(options)];
-    checks.extend(machine(&Fingerprint::read(1)));
+    let print = Fingerprint::read(1);
+    checks.extend(machine(&print));
+    checks.extend(board(&print));
     checks
 }
 
@@ -128,10 +131,21 @@ fn machine(print: &Fingerprint) -> Vec<Check> {
     checks
 }
 
+/// The device of the catalogue that this machine is, and what does not fit it; nothing where the catalogue has none.
+fn board(print: &Fingerprint) -> Vec<Check> {
+    // A broken file of the user's own is an error of the commands that need it; what is built in always reads.
+    let catalogue = Catalogue::open().unwrap_or_else(|_| Catalogue::built_in());
+    let Some(device) = catalogue.recognise_machine(print) else { return Vec::new() };
+    let mut checks = vec![Check::ok("device", format!("{}, {}", device.name, device.description))];
+    let remarks = device.remarks(print).into_iter();
+    checks.extend(remarks.map(|remark| Check::bad("device", Status::Warn, remark.what, &remark.next)));
+    checks
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::fingerprint::State;
+    use crate::fingerprint::{Settings, State};
 
     #[test]
     fn a_wrong_library_fails_with_its_path_and_the_next_step() {
@@ -160,5 +174,21 @@ mod tests {
         let warned: Vec<_> =
             machine(&print).into_iter().filter(|c| c.status == Status::Warn).map(|c| c.name).collect();
         assert_eq!(warned, ["load average", "frequency governor", "temperature"]);
+    }
+
+    #[test]
+    fn a_board_of_the_catalogue_is_named_and_held_against_it() {
+        let settings =
+            Settings { clocks_locked: Some(false), l4t: Some("36.4.3".into()), ..Settings::default() };
+        let print = Fingerprint {
+            board: "NVIDIA Jetson Orin Nano Developer Kit".into(),
+            arch: "aarch64".into(),
+            settings,
+            ..Fingerprint::default()
+        };
+        let checks = board(&print);
+        assert!(checks[0].detail.starts_with("jetson-orin-nano"), "{checks:?}");
+        assert!(checks[1..].iter().any(|check| check.detail.contains("clocks")), "{checks:?}");
+        assert!(board(&Fingerprint { board: "a toaster".into(), ..Fingerprint::default() }).is_empty());
     }
 }

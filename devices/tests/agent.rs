@@ -337,6 +337,32 @@ fn hostile_numbers_are_refused() {
 }
 
 #[test]
+fn a_profile_that_filled_the_disk_goes_on_when_there_is_room_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut models, reference) = (models(2), reference());
+    let largest = models.iter().map(|model| model.bytes().unwrap().len()).max().unwrap().max(reference.len());
+    models.push(model("large", &graph(&vit(64, &[2; 5]), 1)));
+    // Room for the small ones, in the shell's blocks of 512 bytes; each file counts by itself.
+    let (blocks, large) = (largest.div_ceil(512), models[2].bytes().unwrap().len());
+    assert!(large > blocks * 512);
+    let script =
+        format!("trap '' XFSZ; ulimit -f {blocks}; exec {AGENT} --folder {}", folder.path().display());
+    let address = Address::Exec { program: "sh".into(), args: vec!["-c".into(), script] };
+    let mut device = Remote::connect(&address, &RemoteOptions::default()).unwrap();
+    let job = job(&models, &reference);
+    let mut rows = Vec::new();
+    let summary = run(&mut device, &job, &mut rows).unwrap();
+    assert_eq!((summary.measured, summary.failed), (2, 1), "{rows:?}");
+    assert!(failure(&rows, "large").contains(&folder.path().display().to_string()), "{rows:?}");
+    drop(device);
+
+    let mut more = Vec::new();
+    let summary = run(&mut agent(folder.path(), &[]), &job.resume(&rows), &mut more).unwrap();
+    assert_eq!((summary.measured, summary.failed, summary.skipped), (1, 0, 2));
+    assert_eq!(more[0].id, "large");
+}
+
+#[test]
 fn a_full_disk_is_named() {
     let folder = tempfile::tempdir().unwrap();
     // Files may have one block at most, so that writing a model fails as on a full disk.

@@ -78,7 +78,7 @@ impl RecipeArgs {
         let file = match &self.config {
             Some(path) => Some(path.as_path()),
             None if usual.is_file() => {
-                console.say(&format!("reading {USUAL} of this folder"));
+                console.say_once(&format!("reading {USUAL} of this folder"));
                 Some(usual)
             }
             None => None,
