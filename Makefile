@@ -27,6 +27,9 @@ test bench bench-latency: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's
 test: export MASKTAS_PYTHON ?= $(CHECKER_DIR)/bin/python
 # Engines and checker are there, so a test that would skip for want of one fails instead; 0 lets it skip.
 test: export MASKTAS_REQUIRE_ENGINES ?= 1
+# Which part libFuzzer tries, and for how long.
+FUZZ ?= plan
+FUZZ_SECONDS ?= 3600
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 
@@ -34,7 +37,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent conformance exporters test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -71,6 +74,9 @@ exporters: setup ## Run model files written by PyTorch's exporters and quantised
 	@mkdir -p target
 	@$(or $(MASKTAS_EXPORTERS),$(EXPORTERS_DIR)/bin/python) scripts/exporters.py target/exported
 	MASKTAS_EXPORTED="$(abspath target/exported)" $(CARGO) test --release -p masktas-runtime --test exporters -- --nocapture
+
+fuzz: setup ## Give changed model files to the runtime's reader and planner; FUZZ=read or FUZZ=plan, FUZZ_SECONDS=3600.
+	@scripts/fuzz.sh "$(FUZZ)" "$(FUZZ_SECONDS)"
 
 check: ## Formatting, lints and documentation, warnings being errors.
 	$(CARGO) fmt --all -- --check

@@ -255,3 +255,31 @@ fn nothing_panics() {
     }
     eprintln!("{rounds} rounds in {:?}", start.elapsed());
 }
+
+/// Files that libFuzzer starts from (`make fuzz`): the small models, and what it found.
+fn seeds() -> std::path::PathBuf {
+    std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus")
+}
+
+#[test]
+fn no_file_of_the_corpus_panics() {
+    if std::env::var_os("MASKTAS_WRITE_CORPUS").is_some() {
+        for (at, graph) in models::all().iter().enumerate() {
+            std::fs::write(seeds().join(format!("{at:02}-{}.onnx", graph.name)), models::bytes(graph))
+                .unwrap();
+        }
+    }
+    let mut files: Vec<_> = std::fs::read_dir(seeds()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    files.sort();
+    assert!(files.len() >= models::all().len(), "{} files; MASKTAS_WRITE_CORPUS=1 writes them", files.len());
+    for path in files {
+        let bytes = std::fs::read(&path).unwrap();
+        let work = || {
+            drop(onnx::admit(&bytes));
+            if let Ok(graph) = onnx::read(&bytes) {
+                plan(&graph);
+            }
+        };
+        survive(|| path.display().to_string(), work);
+    }
+}
