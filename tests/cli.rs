@@ -34,7 +34,8 @@ fn masktas(folder: &Path, words: &[&str]) -> Output {
         .env("MASKTAS_CACHE", cache())
         .env("NO_COLOR", "1")
         .env("XDG_DATA_HOME", home())
-        .env("XDG_CONFIG_HOME", home())
+        // A device that a test adds is not another test's.
+        .env("XDG_CONFIG_HOME", folder.join("config"))
         .output()
         .expect("the program starts")
 }
@@ -70,8 +71,12 @@ fn commands(page: &str) -> Vec<String> {
     lines.filter(|line| line.starts_with("masktas ")).map(str::to_owned).collect()
 }
 
-/// The words of a page's command for this machine and for a test's patience: a board is an agent beside the program, its
-/// minutes are seconds, and a person's model is the one that was just exported. `None`: there is no agent.
+/// The pages' board, and what stands for it.
+const PI: &str = "pi5";
+const BOARD: &str = "test-board";
+
+/// The words of a page's command for this machine and for a test's patience: a board is an agent beside the program, a device of
+/// this machine's processor, its minutes are seconds, and a person's model is the one that was just exported. `None`: there is no agent.
 fn here_and_now(line: &str, folder: &Path) -> Option<Vec<String>> {
     let agent = Path::new(env!("CARGO_BIN_EXE_masktas")).with_file_name("masktas-agent");
     if line.contains("ssh://") && !agent.is_file() {
@@ -90,6 +95,7 @@ fn here_and_now(line: &str, folder: &Path) -> Option<Vec<String>> {
         word if word.starts_with("ssh://") => {
             format!("exec:{} --folder {}", agent.display(), folder.join("agent").display())
         }
+        word if word == PI || word.starts_with("pi5=") => word.replacen(PI, BOARD, 1),
         word => word.to_owned(),
     };
     Some(line.split_whitespace().skip(1).map(word).collect())
@@ -123,6 +129,20 @@ fn every_command_of_the_pages_works() {
         return;
     }
     let mut done = BTreeSet::new();
+    let like_this = [
+        "--architecture",
+        std::env::consts::ARCH,
+        "--transport",
+        "local",
+        "--engine",
+        "ort",
+        "--engine",
+        "tract",
+    ];
+    let add = [&["devices", "add", "--description", "an agent beside the program"][..], &like_this, &[BOARD]]
+        .concat();
+    let output = masktas(folder.path(), &add);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
     for line in commands("README.md").into_iter().chain(commands("docs/usage.md")) {
         let Some(words) = here_and_now(&line, folder.path()) else {
             println!(
@@ -154,9 +174,9 @@ fn every_command_of_the_pages_works() {
     assert_eq!(across.len(), 2, "{across:?}");
     assert_eq!(
         (&across[0]["target"], names(&across[0])),
-        (&"host".into(), vec!["host".into(), "pi5".into()])
+        (&"host".into(), vec!["host".into(), BOARD.into()])
     );
-    assert_eq!((&across[1]["target"], names(&across[1])), (&"pi5".into(), vec!["pi5".into(), "host".into()]));
+    assert_eq!((&across[1]["target"], names(&across[1])), (&BOARD.into(), vec![BOARD.into(), "host".into()]));
     assert!(across[1]["fronts"][1]["members"][0]["ms"].as_f64().is_some_and(|ms| ms > 0.0));
     let there = &both["further"][0]["finalists"][0]["there"]["verdict"];
     assert_ne!(*there, serde_json::Value::Null, "the board replays the golden pair");

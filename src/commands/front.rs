@@ -46,11 +46,11 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let space = run.manifest().vit_space()?.hash();
     let kept = Library::of_user().and_then(|library| library.of(&device.name, &space).into_iter().next());
     let Some((profile, _)) = kept else {
-        return Err(masktas_search::Error::NotProfiled {
-            target: device.name,
-            space: run.manifest().recipe.space.name.clone(),
-        }
-        .into());
+        let (target, space) = (&device.name, &run.manifest().recipe.space.name);
+        return Err(Failure::usage(format!(
+            "{target} has no profile on the space {space}; run `masktas profile --target {target} --space {space} --connect \
+             ssh://USER@BOARD` first, or name one with --profile"
+        )));
     };
     on_another(&run, &profile, None, console)
 }

@@ -144,7 +144,14 @@ pub fn finalists(finalists: &[Finalist], prior: bool, style: Style) -> String {
                 Steadiness::Steady => String::new(),
                 other => format!(" {other}"),
             };
-            Cell::from(found.map_or("-".to_owned(), |m| format!("{:.3}{}", m.ms, mark(m))))
+            // The prediction is the first engine's.
+            let foretold = one.predicted.as_ref().filter(|_| !prior && measured.first() == Some(engine));
+            let missed = |m: &Measurement| foretold.is_some_and(|p| m.ms < p.low || m.ms > p.high);
+            match found {
+                Some(m) if missed(m) => Cell::painted(format!("{:.3}{} outside", m.ms, mark(m)), Paint::Warn),
+                Some(m) => format!("{:.3}{}", m.ms, mark(m)).into(),
+                None => "-".into(),
+            }
         }));
         row.extend(engines.iter().map(|engine| {
             let found = one.parity.rows.iter().find(|row| row.engine == *engine);

@@ -6,7 +6,9 @@ use std::path::PathBuf;
 use clap::Args;
 use masktas_devices::catalogue::{Because, Choice, Connected, choose};
 use masktas_devices::transport::FORMS;
-use masktas_devices::{Address, Catalogue, Fingerprint, Library, Local, Remote, RemoteOptions, Transport};
+use masktas_devices::{
+    Address, Catalogue, Device, Fingerprint, Library, Local, Remote, RemoteOptions, Transport,
+};
 use masktas_search::pipeline::Connection;
 use masktas_search::recipe::HOST;
 
@@ -58,17 +60,58 @@ impl TargetArgs {
         console: &mut Console,
     ) -> Result<String, Failure> {
         let catalogue = Catalogue::open()?;
+        if let (None, true, Some(machine)) = (&self.target, asked == HOST && !self.is_local(), connected) {
+            let Some(device) = catalogue.recognise_machine(machine) else {
+                return Err(Failure::usage(format!(
+                    "the connected board does not say which device it is ({}); name it with --target: one of `masktas devices`, \
+                     or one that you made with `masktas devices add`",
+                    machine.line()
+                )));
+            };
+            console.say(&format!("the connected board is {}", device.name));
+            return Ok(device.name.clone());
+        }
         let profiles = Library::of_user().map(|library| library.devices()).unwrap_or_default();
         let board = connected.map(Connected::from);
-        match choose(&catalogue, asked, board.as_ref(), &profiles)? {
+        let name = match choose(&catalogue, asked, board.as_ref(), &profiles)? {
             Choice::Device { name, because } => {
                 if because != Because::Named {
                     console.say(&format!("target {asked} is {name}, {because}"));
                 }
-                Ok(name)
+                name
             }
-            choice @ Choice::Ask { .. } => ask(choice),
+            choice @ Choice::Ask { .. } => ask(choice)?,
+        };
+        if let Some(machine) = connected {
+            self.fits(catalogue.device(&name)?, machine)?;
         }
+        Ok(name)
+    }
+
+    fn is_local(&self) -> bool {
+        self.connect.as_deref() == Some("local")
+    }
+
+    /// Refuses to keep one machine's times under another one's name.
+    fn fits(&self, device: &Device, machine: &Fingerprint) -> Result<(), Failure> {
+        if device.name == HOST && !self.is_local() {
+            return Err(Failure::usage(format!(
+                "`{HOST}` is this machine, and --connect reaches {}; name that device with --target, or leave --connect out",
+                machine.line()
+            )));
+        }
+        let known = device.architecture != "any" && !machine.arch.is_empty();
+        if known && device.architecture != machine.arch {
+            return Err(Failure::usage(format!(
+                "`{}` is {}, and --connect reaches {} ({}); name the right device with --target, or make one with `masktas \
+                 devices add`",
+                device.name,
+                device.architecture,
+                machine.arch,
+                machine.line()
+            )));
+        }
+        Ok(())
     }
 }
 

@@ -284,8 +284,7 @@ impl LatencyModel for Adaptive {
             .collect();
         let error = &fitted.held_out;
         Ok(format!(
-            "left-out error {:.1} %, 90 % interval {:.0} % wide, from {}; {from}: {}",
-            100.0 * error.mape,
+            "90 % interval {:.0} % wide; fitted to {} by {from}: {}",
             100.0 * error.width,
             count(error.n, "measurement"),
             shares.join(", ")

@@ -169,11 +169,10 @@ impl LatencyModel for Ridge {
         let fitted = self.fitted()?;
         let error = &fitted.held_out;
         Ok(format!(
-            "a non-negative sum of {} terms, from {} measurements: left-out error {:.1} %, 90 % interval {:.0} % wide",
-            fitted.coefficients.iter().filter(|c| **c > 0.0).count(),
+            "90 % interval {:.0} % wide; fitted to {} measurements by a non-negative sum of {} terms",
+            100.0 * error.width,
             error.n,
-            100.0 * error.mape,
-            100.0 * error.width
+            fitted.coefficients.iter().filter(|c| **c > 0.0).count()
         ))
     }
 

@@ -61,12 +61,14 @@ impl View {
         Some(View { offset: self.offset, shape, strides })
     }
 
-    /// `count` elements of `axis` from `start` on, `step` apart. The caller has checked the bounds.
+    /// `count` elements of `axis` from `start` on, `step` apart; `None` for an axis that is not there or a walk that no buffer is
+    /// long enough for. The caller has checked the bounds.
     pub fn slice(&self, axis: usize, start: i64, step: i64, count: usize) -> Option<View> {
         let mut view = self.clone();
         let stride = view.strides.get_mut(axis)?;
-        view.offset += start * *stride;
-        *stride *= step;
+        view.offset = view.offset.checked_add(start.checked_mul(*stride)?)?;
+        // Where there is one element nothing steps, however far the step would lead.
+        *stride = if count < 2 { *stride } else { stride.checked_mul(step)? };
         *view.shape.get_mut(axis)? = count;
         Some(view)
     }
@@ -241,6 +243,13 @@ pub fn collapse(views: &mut [View]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_step_beyond_every_buffer_is_one_element_or_nothing() {
+        let view = View::contiguous(&[4, 5]);
+        assert_eq!(view.slice(0, 1, i64::MAX, 1).unwrap().strides, [5, 1]);
+        assert!(view.slice(0, 1, i64::MAX, 2).is_none() && view.slice(0, i64::MAX, 1, 1).is_none());
+    }
 
     #[test]
     fn reshape_of_a_slice_splits_heads() {

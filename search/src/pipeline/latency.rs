@@ -67,7 +67,7 @@ impl Fitted {
     }
 
     /// The catalogue's figures for a recipe's target.
-    fn prior(settings: &Latency) -> Result<Self> {
+    pub(crate) fn prior(settings: &Latency) -> Result<Self> {
         let device = masktas_devices::device(&settings.target)?;
         let engine = settings.engines.first().map_or("ort", String::as_str);
         let provider = settings.provider.as_deref().unwrap_or("cpu");
@@ -139,14 +139,12 @@ pub(crate) fn prepare(
             None => profile(run, shop, engine, progress)?,
         };
         let error = &report.held_out;
-        let how = report.how.iter().map(|how| format!("\n  {how}")).collect::<String>();
         progress.say(&format!(
-            "latency of {} under {engine}: held-out error {:.1} % (n = {}), {:.0} % within 10 %, 90 % interval covers {:.0} %{how}",
+            "latency of {} under {engine}: held-out error {:.1} % (n = {}), {:.0} % within 10 %",
             shop.recipe.latency.target,
             100.0 * error.mape,
             error.n,
-            100.0 * error.within_10,
-            100.0 * error.coverage
+            100.0 * error.within_10
         ));
         if first.is_none() {
             first = Some(Fitted::Model(from_json(&report.model)?));

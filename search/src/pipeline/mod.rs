@@ -8,6 +8,7 @@ mod elsewhere;
 mod explore;
 mod finish;
 mod latency;
+mod left;
 mod networks;
 mod parts;
 mod pick;
@@ -37,12 +38,13 @@ pub use latency::{
     LatencyReport, document as latency_document, features as latency_features, profile_file,
     protocol as latency_protocol, rough_ms,
 };
-pub use parts::{Profiled, check_device, check_target, profile, rater, teacher};
+pub use left::Left;
+pub use parts::{Profiled, check_device, check_limits, check_target, profile, rater, teacher};
 use pick::Deployment;
 pub use pick::{
     Candidate, Exported, Options as ExportOptions, Start, Tuned, Who, candidates, evaluate, export, finetune,
 };
-pub use reuse::{Board, check_profile, measured_itself, recipe_of_supernet};
+pub use reuse::{Board, check_profile, engines_of, measured_itself, recipe_of_supernet};
 pub(crate) use reuse::{PROFILE_FROM, SUPERNET_FROM};
 
 use crate::budget::{Limit, SearchBudget};
@@ -199,7 +201,9 @@ impl Ready {
         let cost = latency.as_ref().map(|model| model.cost(&shop.space));
         let budgets = SearchBudget::new(&shop.space, limits.clone(), cost.as_deref())?;
         progress.begin("costs in this space", 1, "range");
-        let intervals = budgets.intervals(shop.recipe.seed)?;
+        let intervals = budgets
+            .intervals(shop.recipe.seed)
+            .map_err(|error| parts::on_device(error, &shop.recipe.latency.target))?;
         progress.end("");
         for interval in &intervals {
             let range =

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use masktas_devices::device;
 use masktas_devices::engine::{EngineOptions, engine};
+use masktas_devices::latency::from_json;
 use serde::{Deserialize, Serialize};
 
-use super::latency::{self, LatencyReport};
+use super::latency::{self, Fitted, LatencyReport};
 use super::profile::lean_on;
+use super::reuse::first_model;
 use super::{Setup, Workshop, networks};
 use crate::budget::{Interval, Kind, Limit, SearchBudget};
 use crate::error::{At, Error, Result};
@@ -17,7 +19,7 @@ use crate::progress::Progress;
 use crate::recipe::{self, Recipe};
 use crate::run::{Manifest, Phase, Run, document, machine};
 use crate::score::{self, Score};
-use crate::space::VitSpace;
+use crate::space::{Space as _, VitSpace};
 use crate::train::Precision;
 
 /// What timing a space on a target found.
@@ -120,6 +122,41 @@ pub fn check_target(recipe: &Recipe, known: bool) -> Result<()> {
         return Ok(());
     }
     Err(Error::NotProfiled { target: latency.target.clone(), space: recipe.space.name.clone() })
+}
+
+/// Refuses limits that no member meets, as far as that is known before anything is measured: by a profile at hand, by the
+/// catalogue's figures, by counting.
+///
+/// # Errors
+/// As [`SearchBudget::intervals`], with the device's name; when the profile cannot be read.
+pub fn check_limits(recipe: &Recipe, profile: Option<&Path>) -> Result<()> {
+    let space = VitSpace::load(&recipe.space.name)?;
+    let latency = match profile {
+        Some(from) => {
+            let (_, report) = first_model(from, &recipe.space.name, &space.hash())?;
+            Some(Fitted::Model(from_json(&report.model)?))
+        }
+        None if recipe.latency.prior => Some(Fitted::prior(&recipe.latency)?),
+        None => None,
+    };
+    let mut limits = Limit::all(&recipe.budget)?;
+    limits.retain(|limit| limit.kind != Kind::Latency || latency.is_some());
+    if limits.is_empty() {
+        return Ok(());
+    }
+    let cost = latency.as_ref().map(|model| model.cost(&space));
+    let intervals = SearchBudget::new(&space, limits, cost.as_deref())?.intervals(recipe.seed);
+    intervals.map(drop).map_err(|error| on_device(error, &recipe.latency.target))
+}
+
+/// The refusal of a latency, with the device that it speaks of.
+pub(super) fn on_device(error: Error, target: &str) -> Error {
+    match error {
+        Error::Infeasible { space, limit, low, high, next } if limit.starts_with("--latency") => {
+            Error::Infeasible { space, limit: format!("{limit} on {target}"), low, high, next }
+        }
+        other => other,
+    }
 }
 
 /// Times subnets of the space on the target and fits the latency models, and stops there.

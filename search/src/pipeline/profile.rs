@@ -144,8 +144,10 @@ fn time(
         transport.as_mut(),
         &job,
         &mut |now| {
-            let failed = if now.failed > 0 { format!("{} failed", now.failed) } else { String::new() };
-            progress.advance(now.done as u64, &failed);
+            // A batch takes long, and its rounds show that something happens.
+            let round = if now.rounds > 0 { format!("round {}", now.rounds) } else { String::new() };
+            let failed = if now.failed > 0 { format!("{} failed  ", now.failed) } else { String::new() };
+            progress.advance(now.done as u64, &format!("{failed}{round}"));
             if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
         &mut |row| {

@@ -88,7 +88,7 @@ fn sample() -> ReportData {
         latency: vec![LatencySection {
             engine: "ort".into(),
             how: "ort 1.31.1, provider CPU, 1 thread, protocol 0123456789abcdef".into(),
-            method: Some("left-out error 3.1 %, from 48 measurements".into()),
+            method: Some("90 % interval 9 % wide; fitted to 48 measurements".into()),
             held_out: 12,
             mape: 0.031,
             within_10: 0.96,
@@ -250,7 +250,7 @@ fn a_full_page_is_well_formed_and_shows_everything() {
         "measured on pi5, ort",
         "1.250 ± 1.5 %",
         "3.21",
-        "left-out error 3.1 %, from 48 measurements",
+        "90 % interval 9 % wide; fitted to 48 measurements",
     ] {
         assert!(page.contains(part), "{part} is missing");
     }

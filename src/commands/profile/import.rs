@@ -4,9 +4,10 @@ use std::path::Path;
 
 use masktas_devices::latency::latency_model;
 use masktas_devices::profile::{EngineProfile, FORMAT, Imported, SpaceId, import_csv};
-use masktas_devices::{Error as Devices, ProfileFile, Row};
+use masktas_devices::{Catalogue, Error as Devices, Fingerprint, ProfileFile, Row};
 use masktas_runtime::{Features, onnx};
 use masktas_search::pipeline::latency_features;
+use masktas_search::recipe::HOST;
 use masktas_search::space::{Space as _, VitSpace};
 use serde_json::json;
 
@@ -23,6 +24,7 @@ pub fn run(from: &Path, options: &Options, console: &mut Console) -> Outcome {
     } else {
         given(from)?;
         let profile = ProfileFile::read(from)?;
+        of_this_host(from, &profile)?;
         if let Some(asked) = options.target.target.as_ref().filter(|asked| **asked != profile.device) {
             return Err(Failure::usage(format!(
                 "{} is a profile of {}, and --target says {asked}; leave --target out",
@@ -49,6 +51,12 @@ pub fn run(from: &Path, options: &Options, console: &mut Console) -> Outcome {
     if !profile.measured_here() {
         text.push_str("measured by another tool: nothing here was timed by masktas\n");
     }
+    if Catalogue::open()?.find(&profile.device).is_none() {
+        let device = &profile.device;
+        text.push_str(&format!(
+            "`{device}` is no device of `masktas devices` here; before it is searched for: masktas devices add {device} (see --help)\n"
+        ));
+    }
     if let Some(space) = &profile.space {
         text.push_str(&format!(
             "next: masktas search --target {} --space {} --data FOLDER --latency TIME\n",
@@ -57,6 +65,29 @@ pub fn run(from: &Path, options: &Options, console: &mut Console) -> Outcome {
     }
     let engines: Vec<&str> = profile.engines.iter().map(|engine| engine.engine.as_str()).collect();
     Ok(Answer::new(text, json!({ "device": profile.device, "engines": engines, "profile": kept })))
+}
+
+/// Refuses another machine's profile as this machine's: there, too, `host` was its name.
+fn of_this_host(from: &Path, profile: &ProfileFile) -> Result<(), Failure> {
+    if profile.device != HOST {
+        return Ok(());
+    }
+    let here = Fingerprint::read(profile.threads);
+    let rows = profile.engines.iter().flat_map(|engine| &engine.rows);
+    match rows
+        .filter_map(Row::measurement)
+        .map(|one| &one.fingerprint)
+        .find(|there| there.key() != here.key())
+    {
+        Some(there) => Err(Failure::usage(format!(
+            "{} is a profile of `{HOST}`, measured on {}, and this machine is {}; profile that one under a name of its own \
+             (`masktas devices add`)",
+            from.display(),
+            there.line(),
+            here.line()
+        ))),
+        None => Ok(()),
+    }
 }
 
 fn given(path: &Path) -> Result<(), Failure> {
@@ -106,7 +137,7 @@ fn features(id: &str, folder: &Path, space: &VitSpace) -> masktas_devices::Resul
     let genes = space.parse(id).ok_or_else(|| {
         let space = space.name();
         Devices::Caller(format!(
-            "it is neither an ONNX file nor a subnet of {space}; see the ids of masktas front"
+            "it is neither an ONNX file nor a subnet of {space}; name its space with --space, or see the ids of masktas front"
         ))
     })?;
     latency_features(space, &genes).map_err(|error| Devices::Caller(error.to_string()))

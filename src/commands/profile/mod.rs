@@ -8,23 +8,31 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::{EngineOptions, Library, ProfileFile};
-use masktas_search::Error;
 use masktas_search::pipeline::{self, Connection, Profiled, Setup};
 use masktas_search::recipe::Recipe;
-use masktas_search::run::Run;
+use masktas_search::run::{Phase, Run};
 use masktas_search::space::{Space as _, VitSpace};
 use serde_json::{Value, json};
 
+use super::left;
 use super::recipe::{RecipeArgs, first_given, going_on, quoted};
 use super::search;
 use super::target::{TargetArgs, measurable, reach};
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 use crate::table::Table;
+
+const AFTER: &str = "Examples:
+  masktas profile model.onnx --per-op                                   one file on this machine
+  masktas profile --space vit-micro --samples 40                        this machine, in a minute or two an engine
+  masktas profile --samples 40 --set 'latency.engines=[\"ort\"]'        under one engine only
+  masktas profile --target pi5 --connect ssh://pi@board                 a board
+  masktas profile --dry-run                                             how long it would take";
 
 /// Options of `masktas profile`.
 #[derive(Args)]
+#[command(after_help = AFTER)]
 pub struct Options {
     /// ONNX files to time; without any, subnets of the space are timed and a latency model is fitted to them
     #[arg(value_name = "FILE")]
@@ -54,7 +62,7 @@ pub struct Options {
     /// Write the table as Markdown
     #[arg(long, value_name = "FILE", help_heading = "Output", requires = "files")]
     markdown: Option<PathBuf>,
-    /// Subnets to time [default: the recipe's]
+    /// Subnets to time, at least 10 [default: the recipe's latency.samples, 48]
     #[arg(long, value_name = "N")]
     samples: Option<usize>,
     /// Do not learn from the kept profiles of other devices on the same space
@@ -139,6 +147,7 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         None => {
             let (recipe, overrides) = options.recipe(connection.as_ref(), console)?;
             measurable(&recipe.latency.target, connection.as_ref())?;
+            let recipe = few_enough(recipe, console)?;
             if options.dry_run {
                 return Ok(dry_run(&recipe, &engines));
             }
@@ -149,18 +158,21 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     };
     let target = match &setup.recipe {
         Some(recipe) => recipe.latency.target.clone(),
-        None => Run::open_read_only(&setup.out)?.manifest().recipe.latency.target.clone(),
+        None => {
+            let run = Run::open_read_only(&setup.out)?;
+            let target = run.manifest().recipe.latency.target.clone();
+            // A finished one is only shown.
+            if !run.is_done(Phase::Profile)? {
+                measurable(&target, connection.as_ref())?;
+            }
+            target
+        }
     };
     let connections = connection.map(|connection| (target, connection)).into_iter().collect();
     let setup = Setup { connections, ..setup };
-    let folder = setup.out.display().to_string();
     let found = match pipeline::profile(&setup, &mut console.reporter) {
-        Err(Error::Interrupted) => {
-            let text =
-                format!("interrupted; what was timed is kept, go on with: masktas profile --resume {folder}");
-            return Err(Failure { exit: Exit::Interrupted, error: text.into() });
-        }
-        other => other?,
+        Err(error) => return Err(left::behind(error, "profile", &setup, console)),
+        Ok(found) => found,
     };
     let run = Run::open_read_only(&found.run)?;
     let kept = keep(&pipeline::profile_file(&run)?, options.export.as_deref(), console)?;
@@ -170,11 +182,26 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
     Ok(Answer::new(text, json))
 }
 
-/// The kept profiles of a recipe's space.
+/// The recipe with no more samples than its space has members.
+fn few_enough(mut recipe: Recipe, console: &mut Console) -> Result<Recipe, Failure> {
+    let members = usize::try_from(VitSpace::load(&recipe.space.name)?.count()).unwrap_or(usize::MAX);
+    if recipe.latency.samples > members {
+        let (asked, space) = (recipe.latency.samples, &recipe.space.name);
+        console.say(&format!(
+            "{asked} samples of {space} were asked for, and it has {members} members: all are timed"
+        ));
+        recipe.latency.samples = members;
+    }
+    Ok(recipe)
+}
+
+/// What masktas measured of devices on a recipe's space and keeps; other tools' numbers are not learnt from.
 pub fn sources(recipe: &Recipe) -> Result<Vec<PathBuf>, Failure> {
     let Some(library) = Library::of_user() else { return Ok(Vec::new()) };
     let space = VitSpace::load(&recipe.space.name)?.hash();
-    Ok(library.devices().iter().flat_map(|device| library.of(device, &space)).map(|(path, _)| path).collect())
+    let all = library.devices();
+    let kept = all.iter().flat_map(|device| library.of(device, &space));
+    Ok(kept.filter(|(_, profile)| profile.measured_here()).map(|(path, _)| path).collect())
 }
 
 /// Puts a profile into the user's library, and where else it was asked for.

@@ -8,20 +8,20 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use masktas_devices::{EngineOptions, Library};
-use masktas_search::Error;
 use masktas_search::budget::{Kind, Limit, SearchBudget};
 use masktas_search::pipeline::{self, Board, Connection, Setup};
-use masktas_search::recipe::Recipe;
+use masktas_search::recipe::{HOST, Recipe};
 use masktas_search::run::{Further, Run};
 use masktas_search::space::{Space as _, VitSpace};
 use serde_json::{Value, json};
 
 use self::targets::{Target, TargetsArgs};
+use super::left;
 use super::recipe::{RecipeArgs, first_given, going_on, quoted};
 use super::target::reach;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
-use crate::exit::{Exit, Failure};
+use crate::exit::Failure;
 
 /// Where runs go that nobody named.
 const RUNS: &str = "runs";
@@ -68,7 +68,6 @@ impl Options {
             value.as_ref().map(|value| format!("{key}={}", quoted(value)))
         };
         [
-            self.prior.then(|| "latency.prior=true".to_owned()),
             text("budget.params", &self.params),
             text("budget.flops", &self.flops),
             self.evaluations.map(|count| format!("sampler.evaluations={count}")),
@@ -99,10 +98,22 @@ impl Options {
         let asked = target.args.target.clone().unwrap_or_else(|| recipe.latency.target.clone());
         let machine = board.map(|board| &board.fingerprint);
         let device = target.args.device(&asked, machine, console)?;
-        if device == recipe.latency.target {
+        let mut more = Vec::new();
+        if device != recipe.latency.target {
+            more.push(format!("latency.target={}", quoted(&device)));
+        }
+        if self.prior && device != HOST {
+            more.push("latency.prior=true".to_owned());
+        } else if self.prior && self.targets.targets.len() < 2 {
+            return Err(Failure::usage(
+                "--prior searches by the catalogue's figures of another device, and this machine (`host`) is measured; name \
+                 the device with --target, or leave --prior out",
+            ));
+        }
+        if more.is_empty() {
             return Ok((recipe, overrides));
         }
-        own.push(format!("latency.target={}", quoted(&device)));
+        own.extend(more);
         load(&own, console)
     }
 
@@ -124,19 +135,28 @@ impl Options {
                 }
                 None => None,
             };
-            let (recipe, overrides) = self.recipe(&shared, &target, board.as_ref(), console)?;
-            recipe.built()?;
-            let limits = Limit::all(&recipe.budget)?;
-            let profile = match &target.profile {
+            let asked = self.recipe(&shared, &target, board.as_ref(), console)?;
+            asked.0.built()?;
+            let limits = Limit::all(&asked.0.budget)?;
+            let (profile, (recipe, overrides)) = match &target.profile {
                 Some(from) => {
                     usable(from, &limits)?;
-                    pipeline::check_profile(&recipe, from, &engines, board.as_ref())?;
-                    Some(from.clone())
+                    let agreed = under_its_engines(&asked, from)?;
+                    pipeline::check_profile(&agreed.0, from, &engines, board.as_ref())?;
+                    (Some(from.clone()), agreed)
                 }
-                None => at_hand(&recipe, board.as_ref(), &engines, console)?,
+                None => at_hand(&asked, board.as_ref(), &engines, console)?,
             };
+            if recipe.latency.engines != asked.0.latency.engines {
+                let names = recipe.latency.engines.join(", ");
+                console.say(&format!(
+                    "{} was profiled under {names}, and so it is searched",
+                    recipe.latency.target
+                ));
+            }
             pipeline::check_target(&recipe, connection.is_some() || profile.is_some())?;
             pipeline::check_device(&recipe)?;
+            pipeline::check_limits(&recipe, profile.as_deref())?;
             let one = Further { profile, overrides, recipe };
             if all.iter().any(|other| other.target() == one.target()) {
                 let asked = target.args.target.as_deref().unwrap_or_default();
@@ -213,14 +233,8 @@ pub fn run(options: Options, console: &mut Console) -> Outcome {
         }
     }
     let found = match pipeline::search(&setup, &mut console.reporter) {
-        Err(Error::Interrupted) => {
-            let text = format!(
-                "interrupted; everything so far is saved, go on with: masktas search --resume {}",
-                folder.display()
-            );
-            return Err(Failure { exit: Exit::Interrupted, error: text.into() });
-        }
-        other => other?,
+        Err(error) => return Err(left::behind(error, "search", &setup, console)),
+        Ok(found) => found,
     };
     for one in std::iter::once(&found).chain(&found.further) {
         keep(one, &setup, console)?;
@@ -237,23 +251,53 @@ fn keep(found: &pipeline::Outcome, setup: &Setup, console: &mut Console) -> Resu
     Ok(())
 }
 
-/// The profile that is kept of a target that is not this machine: of the same space, measured in the same way.
+/// A recipe and all its overrides, for the record.
+type Asked = (Recipe, Vec<String>);
+
+/// The recipe under the engines of a profile that it takes over, unless it names engines of its own.
+fn under_its_engines(asked: &Asked, profile: &Path) -> Result<Asked, Failure> {
+    const KEY: &str = "latency.engines";
+    let (mut recipe, mut overrides) = asked.clone();
+    let usual = Recipe::load(None, None, &[])?.latency.engines;
+    let named = overrides.iter().any(|set| set.starts_with(KEY)) || recipe.latency.engines != usual;
+    let theirs = pipeline::engines_of(profile)?;
+    if !named && theirs != usual {
+        let list: Vec<String> = theirs.iter().map(|name| quoted(name)).collect();
+        overrides.push(format!("{KEY}=[{}]", list.join(", ")));
+        recipe.latency.engines = theirs;
+    }
+    Ok((recipe, overrides))
+}
+
+/// The profile that is kept of a target that is not this machine, of the same space and measured in the same way, and the
+/// recipe that goes with it.
 fn at_hand(
-    recipe: &Recipe,
+    asked: &Asked,
     board: Option<&Board>,
     engines: &EngineOptions,
     console: &mut Console,
-) -> Result<Option<PathBuf>, Failure> {
+) -> Result<(Option<PathBuf>, Asked), Failure> {
+    let recipe = &asked.0;
     let Some(library) = Library::of_user().filter(|_| !recipe.latency.on_host() && !recipe.latency.prior)
     else {
-        return Ok(None);
+        return Ok((None, asked.clone()));
     };
     let space = VitSpace::load(&recipe.space.name)?.hash();
     let mut misfit = None;
-    for (path, _) in library.of(&recipe.latency.target, &space) {
-        match pipeline::check_profile(recipe, &path, engines, board) {
-            Ok(()) => return Ok(Some(path)),
-            Err(error) => misfit = Some(error),
+    for (path, profile) in library.of(&recipe.latency.target, &space) {
+        let agreed = under_its_engines(asked, &path)?;
+        match pipeline::check_profile(&agreed.0, &path, engines, board) {
+            Ok(()) => {
+                if !profile.measured_here() {
+                    let target = &recipe.latency.target;
+                    console.say(&format!(
+                        "latencies of {target} are another tool's, and none was timed by masktas"
+                    ));
+                }
+                return Ok((Some(path), agreed));
+            }
+            // The first is the one to mend: what was measured last.
+            Err(error) => misfit = misfit.or(Some(error)),
         }
     }
     match misfit {
@@ -261,9 +305,9 @@ fn at_hand(
         // A board that is there can be measured anew.
         Some(error) => {
             console.say(&format!("{} is profiled anew: {error}", recipe.latency.target));
-            Ok(None)
+            Ok((None, asked.clone()))
         }
-        None => Ok(None),
+        None => Ok((None, asked.clone())),
     }
 }
 
@@ -278,6 +322,11 @@ fn usable(profile: &Path, limits: &[Limit]) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// A number of architectures as people read it.
+fn many(count: u128) -> String {
+    if count < 1_000_000 { count.to_string() } else { format!("{:.2e}", count as f64) }
 }
 
 /// The first of `runs/1`, `runs/2`, … that does not exist.
@@ -308,7 +357,7 @@ fn dry_run(all: &[Further], console: &mut Console) -> Outcome {
     }
     budget.intervals(recipe.seed)?;
     let mut text = recipe.to_toml()?;
-    text.push_str(&format!("\n# space {}: {:.3e} architectures\n", space.name(), space.count() as f64));
+    text.push_str(&format!("\n# space {}: {} architectures\n", space.name(), many(space.count())));
     for interval in &intervals {
         text.push_str(&format!(
             "# {}: {} to {}\n",

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use masktas_devices::Catalogue;
 use masktas_devices::transport::FORMS;
 use masktas_search::pipeline::Connection;
 use masktas_search::recipe::HOST;
@@ -72,6 +73,11 @@ impl TargetsArgs {
             all => all.iter().map(|name| Some(name.as_str())).collect(),
         };
         let known = self.targets.clone();
+        for (option, values) in
+            [("--latency", &self.latency), ("--profile", &self.profile), ("--agent", &self.agent)]
+        {
+            self.listed(option, values)?;
+        }
         let mut own: BTreeMap<String, Vec<String>> = BTreeMap::new();
         sets.retain(|set| match addressed(set, &known) {
             (Some(name), set) => {
@@ -94,6 +100,20 @@ impl TargetsArgs {
                 })
             })
             .collect()
+    }
+
+    /// Refuses a value for a device that no `--target` names.
+    fn listed(&self, option: &str, values: &[String]) -> Result<(), Failure> {
+        let catalogue = Catalogue::open()?;
+        for (name, _) in values.iter().filter_map(|value| value.split_once('=')) {
+            let is_device = catalogue.find(name).is_some() || !catalogue.family(name).is_empty();
+            if is_device && !self.targets.iter().any(|target| target == name) {
+                return Err(Failure::usage(format!(
+                    "{option} {name}=… is for `{name}`, which is not searched for; add --target {name}, or leave it out"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The ways to the devices of a run that goes on, by their names.

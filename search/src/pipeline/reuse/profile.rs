@@ -46,6 +46,14 @@ pub fn check_profile(
     agreed(recipe, &hash, env!("CARGO_PKG_VERSION"), &machine(), from, engines, board).map(|_| ())
 }
 
+/// The engines that the profile in `from` speaks of, in its order: a budget's latency is the first one's.
+///
+/// # Errors
+/// [`Error::NoRun`] and [`Error::NotARun`] for what is no profile of a space.
+pub fn engines_of(from: &Path) -> Result<Vec<String>> {
+    Ok(Theirs::read(from)?.reports.into_iter().map(|(engine, _)| engine).collect())
+}
+
 /// Whether a run has a latency profile that it measured, and took over from nowhere.
 ///
 /// # Errors
