@@ -1,9 +1,9 @@
 //! Matrix products with any number of batch and row axes, finished by an expression (bias,
 //! activation, residual).
 //!
-//! Two variants: tiles in registers without workgroup memory, for drivers that run shaders on the
-//! CPU, where barriers cost more than they save; and tiles in workgroup memory read as vectors of
-//! four, for graphics processors. Rows and columns beyond the edge are computed from clamped indices
+//! Three variants: tiles in registers without workgroup memory, for drivers that run shaders on the
+//! CPU, where barriers cost more than they save; the same with operands shared through subgroups
+//! ([`shared`]); and tiles in workgroup memory read as vectors of four, for graphics processors. Rows and columns beyond the edge are computed from clamped indices
 //! and not stored, so that no tile needs a special case.
 
 use std::fmt::Write as _;
@@ -11,17 +11,19 @@ use std::fmt::Write as _;
 use crate::kernels::op::{Core, Op};
 use crate::kernels::target::AdapterClass;
 use crate::kernels::wgsl::{Axis, Walk, Walks, Writer, count, unflatten};
-use crate::kernels::{Kernel, Threads};
+use crate::kernels::{Kernel, Threads, shared};
 
 /// The axes of a product and how its operands walk them.
-struct Product {
-    walks: Walks,
-    batch: Vec<Axis>,
-    m: Vec<Axis>,
-    k: Vec<Axis>,
-    n: Axis,
-    rows: usize,
-    depth: usize,
+pub(crate) struct Product {
+    pub walks: Walks,
+    pub batch: Vec<Axis>,
+    pub m: Vec<Axis>,
+    pub k: Vec<Axis>,
+    pub n: Axis,
+    /// Product of the extents of `m`.
+    pub rows: usize,
+    /// Product of the extents of `k`.
+    pub depth: usize,
 }
 
 impl Product {
@@ -40,12 +42,13 @@ impl Product {
         Some(Product { walks, batch: batch_axes, m: m_axes, k: k_axes, n, rows, depth })
     }
 
-    fn inner(&self) -> String {
+    /// The name of the innermost summed axis.
+    pub fn inner(&self) -> String {
         self.k.last().map(|a| a.name.clone()).unwrap_or_default()
     }
 
     /// `, b0, m0_suffix, column` as the arguments of `finish`.
-    fn arguments(&self, suffix: &str, column: &str) -> String {
+    pub fn arguments(&self, suffix: &str, column: &str) -> String {
         let mut text: String = self.batch.iter().map(|a| format!(", {}", a.name)).collect();
         text.extend(self.m.iter().map(|a| format!(", {}{suffix}", a.name)));
         let _ = write!(text, ", {column}");
@@ -53,11 +56,12 @@ impl Product {
     }
 
     /// The output's index at row `suffix` and `column`.
-    fn out(&self, unit: i64, suffix: &str, column: &str) -> String {
+    pub fn out(&self, unit: i64, suffix: &str, column: &str) -> String {
         self.walks.output().index(unit, |n| self.rename(n, suffix, column))
     }
 
-    fn rename(&self, name: &str, suffix: &str, column: &str) -> Option<String> {
+    /// A loop variable as it is called at row `suffix` and `column`; none for summed axes.
+    pub fn rename(&self, name: &str, suffix: &str, column: &str) -> Option<String> {
         Some(match name.as_bytes().first() {
             Some(b'm') => format!("{name}{suffix}"),
             Some(b'n') => column.to_owned(),
@@ -70,7 +74,10 @@ impl Product {
 /// The variant for the target's class of adapter.
 pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     match threads.class {
-        AdapterClass::Software => registers(op, threads),
+        AdapterClass::Software => {
+            let shared = shared::generate(op, &Product::of(op)?, threads);
+            shared.or_else(|| registers(op, threads))
+        }
         AdapterClass::Gpu => workgroup(op, threads),
     }
 }

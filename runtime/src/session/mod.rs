@@ -21,17 +21,27 @@
 //! ```
 
 mod adapters;
+mod gpu;
+mod images;
 mod player;
+mod resident;
+mod trace;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::plan::{AdapterClass, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
-use crate::tensor::Tensor;
+use crate::plan::{AdapterClass, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
+use crate::preprocess::Preprocess;
+use crate::tensor::{Dtype, Tensor};
 
 pub use adapters::{Adapter, AdapterKind, Adapters};
+pub use gpu::Gpu;
+pub use resident::GpuTensor;
+pub use trace::Timed;
+
 use player::Player;
 
 /// How to load a model.
@@ -66,8 +76,28 @@ impl Default for Options {
 pub enum Model<'a> {
     /// The bytes of an ONNX file.
     Bytes(&'a [u8]),
+    /// The path of an ONNX file.
+    Path(&'a Path),
     /// A graph in memory.
     Graph(&'a Graph),
+}
+
+impl<'a> From<&'a str> for Model<'a> {
+    fn from(path: &'a str) -> Self {
+        Model::Path(Path::new(path))
+    }
+}
+
+impl<'a> From<&'a Path> for Model<'a> {
+    fn from(path: &'a Path) -> Self {
+        Model::Path(path)
+    }
+}
+
+impl<'a> From<&'a std::path::PathBuf> for Model<'a> {
+    fn from(path: &'a std::path::PathBuf) -> Self {
+        Model::Path(path)
+    }
 }
 
 impl<'a> From<&'a [u8]> for Model<'a> {
@@ -105,8 +135,54 @@ pub struct Info {
     pub dispatches: Vec<Dispatch>,
     /// Different kernels among them.
     pub pipelines: usize,
-    /// Bytes of its buffers on the adapter.
-    pub bytes: u64,
+    /// Bytes of its buffers on the adapter, by what they are for.
+    pub memory: Memory,
+}
+
+impl Info {
+    /// What the model wants done to an image, as its file says.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] for a file that says nothing or something malformed.
+    pub fn preprocess(&self) -> Result<Preprocess> {
+        Preprocess::read_from(&self.metadata)
+    }
+}
+
+/// Bytes of a model's buffers on the adapter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Constants of the model.
+    pub weights: u64,
+    /// Inputs and outputs.
+    pub ports: u64,
+    /// Values in between; buffers are used again as soon as their value is dead.
+    pub scratch: u64,
+    /// What outputs are read back through.
+    pub staging: u64,
+}
+
+impl Memory {
+    fn of(plan: &Plan) -> Memory {
+        let mut memory = Memory::default();
+        for buffer in &plan.buffers {
+            match buffer.role {
+                BufferRole::Weight => memory.weights += buffer.bytes,
+                BufferRole::Scratch => memory.scratch += buffer.bytes,
+                BufferRole::Input => memory.ports += buffer.bytes,
+                BufferRole::Output => {
+                    memory.ports += buffer.bytes;
+                    memory.staging += buffer.bytes;
+                }
+            }
+        }
+        memory
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.weights + self.ports + self.scratch + self.staging
+    }
 }
 
 /// A model on an adapter, ready to run. Several threads may share one; their runs take turns.
@@ -123,8 +199,17 @@ impl Session {
     /// As [`onnx::read`] for bytes and [`plan_with`] for the graph; [`Error::UnknownAdapter`],
     /// [`Error::NoAdapter`], [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
     pub fn load<'a>(model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
-        let (info, adapter) = adapters::choose(options.adapter.as_deref(), options.allow_software)?;
-        let mut target = info.target.clone();
+        let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
+        Session::load_on(&gpu, model, options)
+    }
+
+    /// Puts a model on an open device, beside other models or the program's own work; of `options`
+    /// those that choose an adapter are not looked at.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn load_on<'a>(gpu: &Gpu, model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
+        let mut target = gpu.adapter().target.clone();
         if let Some(class) = options.class {
             target.class = class;
         }
@@ -136,9 +221,13 @@ impl Session {
                 read = onnx::read(bytes)?;
                 &read
             }
+            Model::Path(path) => {
+                read = onnx::read_file(path)?;
+                &read
+            }
         };
         let plan = plan_with(graph, &target, &plan_options)?;
-        Session::start(plan, graph.metadata.clone(), info, &adapter)
+        Session::start(plan, graph.metadata.clone(), gpu)
     }
 
     /// Puts a plan made earlier on an adapter; of `options` only the adapter matters.
@@ -147,29 +236,36 @@ impl Session {
     /// [`Error::Unsupported`] for a plan of another version or made for larger limits than the
     /// adapter's; else as [`Session::load`].
     pub fn from_plan(plan: Plan, options: &Options) -> Result<Session> {
-        let (info, adapter) = adapters::choose(options.adapter.as_deref(), options.allow_software)?;
-        Session::start(plan, BTreeMap::new(), info, &adapter)
+        Session::from_plan_on(&Gpu::open(options.adapter.as_deref(), options.allow_software)?, plan)
     }
 
-    fn start(
-        mut plan: Plan,
-        metadata: BTreeMap<String, String>,
-        info: Adapter,
-        adapter: &wgpu::Adapter,
-    ) -> Result<Session> {
-        let player = Player::new(&plan, &info, adapter)?;
+    /// Puts a plan made earlier on an open device.
+    ///
+    /// # Errors
+    /// As [`Session::from_plan`].
+    pub fn from_plan_on(gpu: &Gpu, plan: Plan) -> Result<Session> {
+        Session::start(plan, BTreeMap::new(), gpu)
+    }
+
+    fn start(mut plan: Plan, metadata: BTreeMap<String, String>, gpu: &Gpu) -> Result<Session> {
+        let player = Player::new(&plan, gpu)?;
         plan.weights = Vec::new();
         let info = Info {
             name: plan.name.clone(),
-            adapter: info,
+            adapter: gpu.adapter().clone(),
             inputs: plan.inputs.clone(),
             outputs: plan.outputs.clone(),
             metadata,
             pipelines: plan.kernels.len(),
-            bytes: plan.bytes(),
+            memory: Memory::of(&plan),
             dispatches: plan.dispatches,
         };
         Ok(Session { info, player })
+    }
+
+    /// The device it is on, to load more on it.
+    pub fn gpu(&self) -> &Gpu {
+        &self.player.gpu
     }
 
     /// What the model is and where it runs.
@@ -183,39 +279,68 @@ impl Session {
     /// [`Error::InputMismatch`] for a missing, unknown or misshapen input; [`Error::AdapterLost`],
     /// [`Error::AdapterMemory`] and [`Error::Adapter`] from the adapter.
     pub fn run(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let describe = |port: &Port| format!("{:?} of shape {:?}", port.dtype, port.shape);
-        let names = || self.info.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
-        for (at, (name, _)) in inputs.iter().enumerate() {
-            let twice = inputs.iter().take(at).any(|(other, _)| other == name);
-            let unknown = self.info.inputs.iter().all(|port| port.name != *name);
-            if unknown || twice {
-                let (want, got) = if twice { ("it once", "it twice") } else { ("no such input", "a tensor") };
-                return Err(Error::InputMismatch {
-                    name: (*name).to_owned(),
-                    want: want.to_owned(),
-                    got: got.to_owned(),
-                    next: format!("its inputs are: {}", names()),
-                });
+        self.player.run(&self.given(inputs)?, &self.info.outputs)
+    }
+
+    /// The input called `name`.
+    fn port(&self, name: &str) -> Result<&Port> {
+        let found = self.info.inputs.iter().find(|port| port.name == name);
+        found.ok_or_else(|| self.mismatch(name, "no such input", "a tensor"))
+    }
+
+    fn mismatch(&self, name: &str, want: &str, got: &str) -> Error {
+        let names = self.info.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::InputMismatch {
+            name: name.to_owned(),
+            want: want.to_owned(),
+            got: got.to_owned(),
+            next: format!("its inputs are: {names}"),
+        }
+    }
+
+    /// For every input of the model, its place among `names`; each name stands there once.
+    fn order(&self, names: &[&str]) -> Result<Vec<usize>> {
+        for (at, name) in names.iter().enumerate() {
+            self.port(name)?;
+            if names.iter().take(at).any(|other| other == name) {
+                return Err(self.mismatch(name, "it once", "it twice"));
             }
         }
-        let mut given = Vec::with_capacity(self.info.inputs.len());
-        for port in &self.info.inputs {
-            let mismatch = |got: String, next: &str| Error::InputMismatch {
+        let place = |port: &Port| {
+            let place = names.iter().position(|name| *name == port.name);
+            place.ok_or_else(|| Error::InputMismatch {
                 name: port.name.clone(),
-                want: describe(port),
-                got,
-                next: next.to_owned(),
-            };
-            let (_, tensor) = inputs
-                .iter()
-                .find(|(name, _)| *name == port.name)
-                .ok_or_else(|| mismatch("nothing".to_owned(), "give it"))?;
-            if tensor.dtype() != port.dtype || tensor.shape() != port.shape {
-                let got = format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape());
-                return Err(mismatch(got, "convert or reshape it"));
-            }
+                want: format!("{:?} of shape {:?}", port.dtype, port.shape),
+                got: "nothing".to_owned(),
+                next: "give it".to_owned(),
+            })
+        };
+        self.info.inputs.iter().map(place).collect()
+    }
+
+    /// Checks the type and shape of what is given for an input.
+    fn fits(&self, port: &Port, dtype: Dtype, shape: &[usize]) -> Result<()> {
+        if dtype == port.dtype && shape == port.shape {
+            return Ok(());
+        }
+        Err(Error::InputMismatch {
+            name: port.name.clone(),
+            want: format!("{:?} of shape {:?}", port.dtype, port.shape),
+            got: format!("{dtype:?} of shape {shape:?}"),
+            next: "convert or reshape it".to_owned(),
+        })
+    }
+
+    /// The tensors in the order of the model's inputs, checked.
+    fn given<'a>(&'a self, inputs: &'a [(&str, Tensor)]) -> Result<Vec<(&'a Port, &'a Tensor)>> {
+        let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+        let order = self.order(&names)?;
+        let mut given = Vec::with_capacity(order.len());
+        for (port, at) in self.info.inputs.iter().zip(order) {
+            let Some((_, tensor)) = inputs.get(at) else { continue };
+            self.fits(port, tensor.dtype(), tensor.shape())?;
             given.push((port, tensor));
         }
-        self.player.run(&given, &self.info.outputs)
+        Ok(given)
     }
 }
