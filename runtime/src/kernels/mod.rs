@@ -21,6 +21,7 @@ mod rows;
 mod scan;
 mod scatter;
 mod shared;
+mod shared_attention;
 mod target;
 mod view;
 mod wgsl;
