@@ -47,7 +47,9 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
     let mut writer = Writer::default();
     let n_axes = [product.n.clone()];
     writer.write_finish(op, &product.walks, &[&product.batch, &product.m, &n_axes], Some(&column));
+    product.write_sums(&mut writer);
     let (left, right) = (writer.read(0, true), writer.read(1, true));
+    let centred = product.norm.is_some_and(|norm| norm.centred);
     let mut text = String::new();
     if threads.grid(work as u64)?.iter().map(|n| u64::from(*n)).product::<u64>() > work as u64 {
         let _ = writeln!(text, "    if (g >= {work}u) {{ return; }}");
@@ -66,6 +68,13 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
         text += &unflatten(&format!("l{i}"), &product.m, &format!("_l{i}"));
         let base = a.index(4, |name| product.rename(name, &format!("_l{i}"), ""));
         let _ = writeln!(text, "    let a{i} = {base};");
+        if let Some(norm) = product.norm.filter(|norm| norm.centred) {
+            let pivot = norm.pivot(product.depth, true, |place| format!("{left}[a{i} + {place}u]"));
+            let _ = writeln!(text, "    let pivot{i} = {pivot};");
+        }
+        if product.norm.is_some() {
+            let _ = writeln!(text, "    var total{i} = vec4<f32>();\n    var square{i} = vec4<f32>();");
+        }
     }
     let base = b.index(4, |name| product.rename(name, "", "n"));
     let _ = writeln!(text, "    let w = {base};");
@@ -81,7 +90,11 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
     let (ka, kb) = (a.partial(4, only_k), b.partial(4, only_k));
     let _ = writeln!(text, "    let ka = {ka};\n    let kb = {kb};");
     for i in 0..groups {
-        let _ = writeln!(text, "    let p{i} = {left}[a{i} + ka];");
+        let shift = if centred { format!(" - pivot{i}") } else { String::new() };
+        let _ = writeln!(text, "    let p{i} = {left}[a{i} + ka]{shift};");
+        if product.norm.is_some() {
+            let _ = writeln!(text, "    total{i} += p{i};\n    square{i} += p{i} * p{i};");
+        }
     }
     let step = b.stride(&inner) / 4;
     for (s, component) in ["x", "y", "z", "w"].iter().enumerate() {
@@ -94,19 +107,39 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
         }
     }
     text += &"    }\n".repeat(product.k.len());
-    let partial = columns % tile_n != 0;
-    if partial {
-        let _ = writeln!(text, "    if ((g % {tiles_n}u) * {tile_n}u + lane * 4u < {columns}u) {{");
+    if let Some(norm) = product.norm {
+        // Each lane knows its own rows' moments, and lends them to the others.
+        for i in 0..groups {
+            let all = |name: &str| format!("dot({name}{i}, vec4<f32>(1.0))");
+            text += &norm.moments(product.depth, &all("total"), &all("square"), &format!("{i}"));
+        }
+        if centred {
+            text += "    let columns = sums(n);\n";
+        }
     }
+    // Broadcasts come before the condition: they want every lane.
+    let mut stores = String::new();
     for i in 0..tile_m {
         let _ = writeln!(text, "    let r{i} = min(tm + {i}u, {}u);", product.rows - 1);
         let suffix = format!("_{i}");
         text += &unflatten(&format!("r{i}"), &product.m, &suffix);
         let index = product.out(4, &suffix, "n");
-        let _ = writeln!(text, "    y[{index}] = finish(c{i}{});", product.arguments(&suffix, "n"));
+        let mut result = format!("c{i}");
+        if let Some(norm) = product.norm {
+            let (group, lane) = (i / lanes, i % lanes);
+            let lent = |name: &str| format!("subgroupBroadcast({name}{group}, {lane}u)");
+            result = norm.result(&result, "columns", &lent("mean"), &lent("scale"));
+        }
+        let _ = writeln!(text, "    let f{i} = finish({result}{});", product.arguments(&suffix, "n"));
+        stores += &format!("    y[{index}] = f{i};\n");
     }
-    if partial {
-        text += "    }\n";
+    if columns % tile_n == 0 {
+        text += &stores;
+    } else {
+        let _ = writeln!(
+            text,
+            "    if ((g % {tiles_n}u) * {tile_n}u + lane * 4u < {columns}u) {{\n{stores}    }}"
+        );
     }
     writer.body = text;
     Kernel::new(op, writer, true, threads.lanes, work as u64, threads)

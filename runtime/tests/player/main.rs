@@ -4,6 +4,7 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
+mod joined;
 mod operators;
 mod passes;
 mod session;
