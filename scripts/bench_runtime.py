@@ -135,8 +135,9 @@ def main() -> None:
     parser.add_argument("models", nargs="+", metavar="NAME=FILE:BATCH:SIDE")
     parser.add_argument("--bench-worker", dest="worker", required=True, help="the program runtime/examples/bench_worker.rs")
     parser.add_argument("--drivers", type=Path, help="folder of driver files (NAME.json); without it the default driver")
-    parser.add_argument("--rounds", type=int, default=8)
-    parser.add_argument("--runs", type=int, default=3, help="runs of each runtime in a round")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME=DRIVER", help="a model for one driver alone")
+    parser.add_argument("--rounds", type=int, default=4)
+    parser.add_argument("--runs", type=int, default=2, help="runs of each runtime in a round")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     arguments.shapes, files = {}, {}
@@ -145,9 +146,12 @@ def main() -> None:
         file, batch, side = rest.rsplit(":", 2)
         files[name], arguments.shapes[name] = file, (int(batch), int(side))
     drivers: list[Path | None] = sorted(arguments.drivers.glob("*.json")) if arguments.drivers else [None]
+    only = dict(text.split("=", 1) for text in arguments.only)
     rows = []
     for driver in drivers:
         for name, file in files.items():
+            if driver and only.get(name, driver.stem) != driver.stem:
+                continue
             row = bench(name, file, driver, arguments)
             rows.append(row)
             if not arguments.json:

@@ -8,3 +8,4 @@ mod joined;
 mod operators;
 mod passes;
 mod session;
+mod surface;
