@@ -18,6 +18,7 @@ pub mod run;
 pub mod search;
 pub mod teacher;
 
+mod plan;
 mod shown;
 mod target;
 

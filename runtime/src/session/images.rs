@@ -53,6 +53,20 @@ impl Session {
     /// # Errors
     /// [`Error::Metadata`] for a file without preprocessing, [`Error::ImageSize`] for an image of another
     /// size; else as [`Session::run_batch`].
+    ///
+    /// ```no_run
+    /// use masktas_runtime::session::{Options, Session};
+    ///
+    /// # fn main() -> masktas_runtime::Result<()> {
+    /// let session = Session::load("model.onnx", &Options::default())?;
+    /// let side = session.info().preprocess()?.crop;
+    /// let grey = vec![128; side * side * 3];
+    /// for (name, tensor) in session.run_images(&[&grey])?.concat() {
+    ///     println!("{name}: {:?}", tensor.as_f32());
+    /// }
+    /// # Ok(())
+    /// # }
+    /// ```
     pub fn run_images(&self, images: &[&[u8]]) -> Result<Vec<Vec<(String, Tensor)>>> {
         let how = self.info.preprocess()?;
         let samples: Result<Vec<Tensor>> = images.iter().map(|rgb| how.apply(rgb)).collect();

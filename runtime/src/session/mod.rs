@@ -5,22 +5,48 @@
 //! all outputs back at once. Nothing ever falls back to the CPU: a missing adapter, a lost one and a
 //! full memory are errors.
 //!
-//! ```no_run
-//! use masktas_runtime::session::{Options, Session};
-//! use masktas_runtime::Tensor;
+//! ```
+//! use masktas_runtime::graph::GraphBuilder;
+//! use masktas_runtime::session::{Adapters, Options, Session};
+//! use masktas_runtime::{Dtype, Tensor};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let session = Session::load(std::fs::read("model.onnx")?.as_slice(), &Options::default())?;
-//! let image = Tensor::f32([1, 3, 32, 32], vec![0.0; 3 * 32 * 32])?;
-//! for (name, tensor) in session.run(&[("image", image)])? {
-//!     assert_eq!(name, "features");
-//!     assert_eq!(tensor.shape().len(), 2);
+//! if Adapters::list().is_empty() {
+//!     return Ok(()); // No GPU and no software driver.
 //! }
+//! // A model is a file's path, its bytes, or a graph made here.
+//! let mut builder = GraphBuilder::new("twice", 20);
+//! let x = builder.input("x", Dtype::F32, [3.into()]);
+//! let y = builder.node("Add", "y", &[&x, &x], []);
+//! builder.output(&y, Dtype::F32, [3.into()]);
+//! let session = Session::load(&builder.finish()?, &Options::default())?;
+//!
+//! let outputs = session.run(&[("x", Tensor::f32([3], vec![1.0, 2.0, 3.0])?)])?;
+//! assert_eq!(outputs[0].1.as_f32(), Some(&[2.0, 4.0, 6.0][..]));
+//! println!("{}", session.info()); // the adapter, the memory, every kernel with its nodes
+//!
+//! // Between models on one device, tensors need not come back.
+//! let again = Session::load_on(session.gpu(), &builder_of_another()?, &Options::default())?;
+//! let x = session.upload("x", &Tensor::f32([3], vec![1.0, 2.0, 3.0])?)?;
+//! let doubled = session.run_resident(&[("x", &x)])?;
+//! let root = again.run_resident(&[("x", &doubled[0].1)])?;
+//! assert_eq!(root[0].1.read()?.as_f32().map(|v| v[1]), Some(2.0));
 //! # Ok(())
 //! # }
+//! # fn builder_of_another() -> masktas_runtime::Result<masktas_runtime::Graph> {
+//! #     let mut builder = GraphBuilder::new("root", 20);
+//! #     let x = builder.input("x", Dtype::F32, [3.into()]);
+//! #     let y = builder.node("Sqrt", "y", &[&x], []);
+//! #     builder.output(&y, Dtype::F32, [3.into()]);
+//! #     builder.finish()
+//! # }
 //! ```
+//!
+//! A program that has a device of its own hands it over with [`Gpu::from_wgpu`] and reaches a
+//! tensor's buffer by [`GpuTensor::buffer`]; nothing else here names a wgpu type.
 
 mod adapters;
+mod explain;
 mod gpu;
 mod images;
 mod player;
@@ -33,7 +59,7 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::plan::{AdapterClass, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
+use crate::plan::{AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
 use crate::preprocess::Preprocess;
 use crate::tensor::{Dtype, Tensor};
 
@@ -135,6 +161,10 @@ pub struct Info {
     pub dispatches: Vec<Dispatch>,
     /// Different kernels among them.
     pub pipelines: usize,
+    /// The buffers that dispatches name.
+    pub buffers: Vec<Buffer>,
+    /// The rewrites it was planned with; `None` for a plan that was made earlier.
+    pub passes: Option<Passes>,
     /// Bytes of its buffers on the adapter, by what they are for.
     pub memory: Memory,
 }
@@ -227,7 +257,7 @@ impl Session {
             }
         };
         let plan = plan_with(graph, &target, &plan_options)?;
-        Session::start(plan, graph.metadata.clone(), gpu)
+        Session::start(plan, graph.metadata.clone(), Some(options.passes), gpu)
     }
 
     /// Puts a plan made earlier on an adapter; of `options` only the adapter matters.
@@ -244,10 +274,15 @@ impl Session {
     /// # Errors
     /// As [`Session::from_plan`].
     pub fn from_plan_on(gpu: &Gpu, plan: Plan) -> Result<Session> {
-        Session::start(plan, BTreeMap::new(), gpu)
+        Session::start(plan, BTreeMap::new(), None, gpu)
     }
 
-    fn start(mut plan: Plan, metadata: BTreeMap<String, String>, gpu: &Gpu) -> Result<Session> {
+    fn start(
+        mut plan: Plan,
+        metadata: BTreeMap<String, String>,
+        passes: Option<Passes>,
+        gpu: &Gpu,
+    ) -> Result<Session> {
         let player = Player::new(&plan, gpu)?;
         plan.weights = Vec::new();
         let info = Info {
@@ -258,6 +293,8 @@ impl Session {
             metadata,
             pipelines: plan.kernels.len(),
             memory: Memory::of(&plan),
+            passes,
+            buffers: plan.buffers,
             dispatches: plan.dispatches,
         };
         Ok(Session { info, player })

@@ -220,6 +220,29 @@ fn every_kernel_is_timed_where_there_are_timestamps() {
     assert_eq!(session.run(&inputs).unwrap(), want);
 }
 
+#[test]
+fn the_plan_explains_itself() {
+    if !adapter() {
+        return;
+    }
+    let (graph, _) = SMALL.build();
+    let passes = Passes { merge: false, ..Passes::ALL };
+    let session = Session::load(&graph, &Options { passes, ..Options::default() }).unwrap();
+    let (info, text) = (session.info(), session.info().to_string());
+    let lines: Vec<&str> = text.lines().collect();
+    assert!(lines[0].contains(&info.adapter.name));
+    assert!(lines[1].starts_with("passes") && lines[1].contains("attention") && !lines[1].contains("merge"));
+    assert_eq!(lines[2], "switched off merge");
+    let rows: Vec<&&str> = lines.iter().filter(|line| line.contains(" groups  buffers ")).collect();
+    assert_eq!(rows.len(), info.dispatches.len());
+    for (row, dispatch) in rows.iter().zip(&info.dispatches) {
+        assert!(row.contains(&dispatch.family) && row.contains(&dispatch.nodes[0]), "{row}");
+    }
+    let plan = Session::from_plan(plan(&graph, &Target::software()).unwrap(), &Options::default()).unwrap();
+    assert_eq!(plan.info().passes, None);
+    assert!(!plan.info().to_string().contains("passes"));
+}
+
 /// The largest sum of bytes of values that are alive at once, inputs and outputs always.
 fn live(graph: &Graph) -> u64 {
     let passes = Passes { reuse: false, ..Passes::ALL };

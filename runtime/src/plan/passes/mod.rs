@@ -45,6 +45,22 @@ impl Passes {
     /// None: one kernel or more for every node.
     pub const NONE: Passes = Passes::same(false);
 
+    /// Each by its name, in the order they are applied, and whether it is on.
+    pub fn named(&self) -> [(&'static str, bool); 10] {
+        [
+            ("views", self.views),
+            ("fold", self.fold),
+            ("dead", self.dead),
+            ("fuse", self.fuse),
+            ("scale", self.scale),
+            ("merge", self.merge),
+            ("gain", self.gain),
+            ("normalise", self.normalise),
+            ("attention", self.attention),
+            ("reuse", self.reuse),
+        ]
+    }
+
     const fn same(on: bool) -> Passes {
         Passes {
             views: on,
