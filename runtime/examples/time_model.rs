@@ -8,21 +8,7 @@ use std::collections::BTreeMap;
 use std::time::Instant;
 
 use masktas_runtime::session::{Options, Session};
-use masktas_runtime::{Data, Dim, Dtype, Tensor, onnx};
-
-fn zeros(dtype: Dtype, shape: Vec<usize>) -> masktas_runtime::Result<Tensor> {
-    let n = shape.iter().product();
-    let data = match dtype {
-        Dtype::F32 => Data::F32(vec![0.0; n].into()),
-        Dtype::I64 => Data::I64(vec![0; n].into()),
-        Dtype::I32 => Data::I32(vec![0; n].into()),
-        Dtype::U8 => Data::U8(vec![0; n].into()),
-        Dtype::I8 => Data::I8(vec![0; n].into()),
-        Dtype::Bool => Data::Bool(vec![false; n].into()),
-        other => Data::Other(other, vec![0; n * other.bytes()].into()),
-    };
-    Tensor::new(shape, data)
-}
+use masktas_runtime::{Dim, Tensor, onnx};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (flags, arguments): (Vec<String>, Vec<String>) =
@@ -52,7 +38,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let inputs = info
         .inputs
         .iter()
-        .map(|port| Ok((port.name.as_str(), zeros(port.dtype, port.shape.clone())?)))
+        .map(|port| Ok((port.name.as_str(), Tensor::zeros(port.shape.clone(), port.dtype)?)))
         .collect::<masktas_runtime::Result<Vec<_>>>()?;
     let start = Instant::now();
     session.run(&inputs)?;

@@ -1,7 +1,9 @@
-//! `masktas run --explain` and `--trace`: how our own runtime runs a model.
+//! `masktas run --explain`, `--trace` and `--tune`: how our own runtime runs a model.
+
+use std::path::PathBuf;
 
 use masktas_runtime::session::{Options, Session, Timed};
-use masktas_runtime::{Data, Dim, Dtype, Graph, Tensor};
+use masktas_runtime::{Dim, Graph, Tensor};
 use serde_json::{Value, json};
 
 use crate::console::{Answer, Console, Outcome};
@@ -10,31 +12,58 @@ use crate::table::Table;
 /// Traced runs; the least time of each kernel is shown.
 const TRACED: usize = 10;
 
-/// The plan of `graph`, and with `trace` the times of its kernels on `image`, or on zeros.
+/// What is asked of the plan.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    pub explain: bool,
+    pub trace: bool,
+    pub tune: bool,
+}
+
+impl Shown {
+    pub fn any(self) -> bool {
+        self.explain || self.trace || self.tune
+    }
+}
+
+/// The plan of `graph`: with `trace` the times of its kernels on `image`, or on zeros; with `tune` for the
+/// kernel variants that are fastest here.
 pub fn show(
     graph: &Graph,
     image: Option<&Tensor>,
     adapter: Option<String>,
-    explain: bool,
-    trace: bool,
-    console: &Console,
+    shown: Shown,
+    console: &mut Console,
 ) -> Outcome {
     let symbols = graph.inputs.iter().flat_map(|input| &input.shape).filter_map(|dim| match dim {
         Dim::Symbol(symbol) => Some((symbol.clone(), 1)),
         Dim::Fixed(_) => None,
     });
     let options = Options { adapter, symbols: symbols.collect(), ..Options::default() };
-    let session = Session::load(graph, &options)?;
+    let mut text = String::new();
+    let mut tuned = None;
+    let session = if shown.tune {
+        console.say("trying each set of kernel variants; this takes seconds");
+        let cache = choices();
+        let tell = |variant, time| text.push_str(&format!("{variant}: {time:.2} ms\n"));
+        let (session, found) = Session::load_tuned(graph, &options, cache.as_deref(), tell)?;
+        let known = if found.tried.is_empty() { ", as found earlier" } else { "" };
+        text.push_str(&format!("fastest: {}{known}\n\n", found.variant));
+        tuned = Some(found.variant);
+        session
+    } else {
+        Session::load(graph, &options)?
+    };
     let info = session.info();
-    let mut text = if explain { info.to_string() } else { format!("{}\n", info.adapter) };
+    text.push_str(&if shown.explain { info.to_string() } else { format!("{}\n", info.adapter) });
     let mut timed = Vec::new();
-    if trace {
+    if shown.trace {
         let mut inputs = Vec::new();
         for port in &info.inputs {
             let given = image.filter(|image| image.shape() == port.shape && image.dtype() == port.dtype);
             let tensor = match given {
                 Some(image) => image.clone(),
-                None => zeros(port.dtype, &port.shape)?,
+                None => Tensor::zeros(port.shape.clone(), port.dtype)?,
             };
             inputs.push((port.name.as_str(), tensor));
         }
@@ -63,23 +92,16 @@ pub fn show(
     let passes = info.passes.unwrap_or_default();
     let json = json!({
         "model": info.name, "adapter": info.adapter, "passes": passes, "pipelines": info.pipelines,
-        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches,
+        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches, "variant": tuned,
     });
     Ok(Answer::new(text, json))
 }
 
-fn zeros(dtype: Dtype, shape: &[usize]) -> masktas_runtime::Result<Tensor> {
-    let count = shape.iter().product();
-    let data = match dtype {
-        Dtype::F32 => Data::F32(vec![0.0; count].into()),
-        Dtype::I64 => Data::I64(vec![0; count].into()),
-        Dtype::I32 => Data::I32(vec![0; count].into()),
-        Dtype::U8 => Data::U8(vec![0; count].into()),
-        Dtype::I8 => Data::I8(vec![0; count].into()),
-        Dtype::Bool => Data::Bool(vec![false; count].into()),
-        other => Data::Other(other, vec![0; count * other.bytes()].into()),
-    };
-    Tensor::new(shape.to_vec(), data)
+/// Where choices of kernel variants are kept; `None` where there is no home.
+fn choices() -> Option<PathBuf> {
+    let from = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("masktas").join("kernels.json"))
 }
 
 /// Kernels with their times, in order, and the share of each in all.

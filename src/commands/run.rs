@@ -36,7 +36,7 @@ pub struct Options {
     /// The ONNX file
     model: PathBuf,
     /// JPEG, PNG or WebP files
-    #[arg(required_unless_present_any = ["compare", "time", "explain", "trace"])]
+    #[arg(required_unless_present_any = ["compare", "time", "explain", "trace", "tune"])]
     images: Vec<PathBuf>,
     /// What runs it: ort, tract, wgpu, or all; without it, the first that can be used
     #[arg(long, value_name = "NAME")]
@@ -53,6 +53,9 @@ pub struct Options {
     /// Show what each kernel of the engine wgpu takes, by the adapter's own clock
     #[arg(long)]
     trace: bool,
+    /// Time each set of kernel variants of the engine wgpu; --explain and --trace then show the fastest, now and later with --tune
+    #[arg(long)]
+    tune: bool,
     /// Threads inside one operation
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
@@ -79,9 +82,9 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let model = read(&options.model)?;
     let graph = onnx::read(&model)?;
     let inputs = images(options, &graph)?;
-    if options.explain || options.trace {
-        let adapter = options.engines.adapter.clone();
-        return plan::show(&graph, inputs.first(), adapter, options.explain, options.trace, console);
+    let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
+    if shown.any() {
+        return plan::show(&graph, inputs.first(), options.engines.adapter.clone(), shown, console);
     }
     let all = options.compare || options.engine.as_deref() == Some("all");
     let chosen = choose(options, all, &options.engines.options())?;

@@ -52,6 +52,7 @@ mod images;
 mod player;
 mod resident;
 mod trace;
+mod tune;
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,6 +68,7 @@ pub use adapters::{Adapter, AdapterKind, Adapters};
 pub use gpu::Gpu;
 pub use resident::GpuTensor;
 pub use trace::Timed;
+pub use tune::{Tuned, Variant};
 
 use player::Player;
 
@@ -79,6 +81,8 @@ pub struct Options {
     pub allow_software: bool,
     /// Kernel variants for another class of adapter than the chosen one's; to compare them.
     pub class: Option<AdapterClass>,
+    /// Whether kernels may use subgroups where the adapter has them.
+    pub subgroups: bool,
     /// Rewrites of the plan.
     pub passes: Passes,
     /// Sizes of symbolic extents, such as a batch.
@@ -91,6 +95,7 @@ impl Default for Options {
             adapter: None,
             allow_software: true,
             class: None,
+            subgroups: true,
             passes: Passes::ALL,
             symbols: BTreeMap::new(),
         }
@@ -243,6 +248,7 @@ impl Session {
         if let Some(class) = options.class {
             target.class = class;
         }
+        target.subgroups &= options.subgroups;
         let plan_options = PlanOptions { passes: options.passes, symbols: options.symbols.clone() };
         let read;
         let graph = match model.into() {

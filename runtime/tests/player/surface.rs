@@ -220,6 +220,48 @@ fn every_kernel_is_timed_where_there_are_timestamps() {
     assert_eq!(session.run(&inputs).unwrap(), want);
 }
 
+/// Every variant is tried once and gives the same answer; the choice is kept, and a file that is none is
+/// made anew.
+#[test]
+fn a_tune_tries_every_variant_once() {
+    if !adapter() {
+        return;
+    }
+    let (graph, inputs) = SMALL.build();
+    let inputs: Vec<(&str, Tensor)> = inputs.iter().map(|(n, t)| (n.as_str(), t.clone())).collect();
+    let want = Session::load(&graph, &Options::default()).unwrap().run(&inputs).unwrap();
+    let folder = std::env::temp_dir().join(format!("masktas-tune-{}", std::process::id()));
+    let file = folder.join("choices.json");
+    let _ = std::fs::remove_dir_all(&folder);
+    for broken in [false, true] {
+        if broken {
+            std::fs::write(&file, "not a file of choices").unwrap();
+        }
+        let mut told = Vec::new();
+        let tell = |variant, time| told.push((variant, time));
+        let (session, tuned) = Session::load_tuned(&graph, &Options::default(), Some(&file), tell).unwrap();
+        assert_eq!(told, tuned.tried);
+        let least = tuned.tried.iter().map(|(_, time)| *time).fold(f64::INFINITY, f64::min);
+        assert!(tuned.tried.len() >= 2 && tuned.tried.contains(&(tuned.variant, least)), "{tuned:?}");
+        compare("tuned", &session.run(&inputs).unwrap()[0].1, &want[0].1, 5e-6);
+        // The second time nothing is tried.
+        let tell = |variant, _| panic!("{variant} was tried again");
+        let (session, again) = Session::load_tuned(&graph, &Options::default(), Some(&file), tell).unwrap();
+        assert_eq!((again.variant, again.tried.len()), (tuned.variant, 0));
+        compare("known", &session.run(&inputs).unwrap()[0].1, &want[0].1, 5e-6);
+    }
+    // Another model is another choice.
+    let other = Vit { depth: 1, ..SMALL }.build().0;
+    let mut count = 0;
+    Session::load_tuned(&doubled(), &sized(2), Some(&file), |_, _| count += 1).unwrap();
+    Session::load_tuned(&other, &Options { passes: Passes::NONE, ..Options::default() }, None, |_, _| {
+        count += 1
+    })
+    .unwrap();
+    assert!(count >= 4);
+    std::fs::remove_dir_all(&folder).unwrap();
+}
+
 #[test]
 fn the_plan_explains_itself() {
     if !adapter() {
