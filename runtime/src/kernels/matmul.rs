@@ -453,7 +453,7 @@ fn stage_left(product: &Product, writer: &mut Writer, text: &mut String, tile: u
     let mut staged = String::new();
     for j in 0..tile * stage / size {
         let slot = format!("(lane + {}u)", j * size);
-        let fours = product.depth % 4 == 0;
+        let fours = product.depth.is_multiple_of(4);
         let load = |place: usize| match fours {
             true => format!("load_left(row{j}, {}u{batch})", place * 4),
             false => format!("load_left(row{j}, {place}u{batch}).x"),

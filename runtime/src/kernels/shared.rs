@@ -133,7 +133,7 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
         let _ = writeln!(text, "    let f{i} = finish({result}{});", product.arguments(&suffix, "n"));
         stores += &format!("    y[{index}] = f{i};\n");
     }
-    if columns % tile_n == 0 {
+    if columns.is_multiple_of(tile_n) {
         text += &stores;
     } else {
         let _ = writeln!(

@@ -59,7 +59,7 @@ pub(crate) fn generate(op: &Op, attention: &Attention, threads: Threads) -> Opti
     let Attention { walks, batch, queries, keys, depth, width, score } = attention;
     let lanes = threads.lanes as usize;
     let rows = count(queries);
-    if lanes < 4 || lanes % STEP != 0 || 2 * rows <= lanes {
+    if lanes < 4 || !lanes.is_multiple_of(STEP) || 2 * rows <= lanes {
         return None;
     }
     let (deep, wide) = (depth.extent / 4, width.extent / 4);
@@ -143,7 +143,8 @@ pub(crate) fn generate(op: &Op, attention: &Attention, threads: Threads) -> Opti
         }
     }
     // The last step may have fewer keys; those that do not exist weigh nothing.
-    let exists = |key: usize| (keys.extent % STEP != 0).then(|| format!("j + {key}u < {}u", keys.extent));
+    let exists =
+        |key: usize| (!keys.extent.is_multiple_of(STEP)).then(|| format!("j + {key}u < {}u", keys.extent));
     for r in 0..own {
         let mut peak = format!("most{r}");
         for key in 0..STEP {
