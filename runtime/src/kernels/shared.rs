@@ -117,32 +117,40 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
             text += "    let columns = sums(n);\n";
         }
     }
-    // Broadcasts come before the condition: they want every lane.
-    let mut stores = String::new();
     for i in 0..tile_m {
-        let _ = writeln!(text, "    let r{i} = min(tm + {i}u, {}u);", product.rows - 1);
-        let suffix = format!("_{i}");
-        text += &unflatten(&format!("r{i}"), &product.m, &suffix);
-        let index = product.out(4, &suffix, "n");
-        let mut result = format!("c{i}");
         if let Some(norm) = product.norm {
             let (group, lane) = (i / lanes, i % lanes);
             let lent = |name: &str| format!("subgroupBroadcast({name}{group}, {lane}u)");
-            result = norm.result(&result, "columns", &lent("mean"), &lent("scale"));
+            let result = norm.result(&format!("c{i}"), "columns", &lent("mean"), &lent("scale"));
+            let _ = writeln!(text, "    c{i} = {result};");
         }
-        let _ = writeln!(text, "    let f{i} = finish({result}{});", product.arguments(&suffix, "n"));
-        stores += &format!("    y[{index}] = f{i};\n");
     }
-    if columns.is_multiple_of(tile_n) {
-        text += &stores;
-    } else {
-        let _ = writeln!(
-            text,
-            "    if ((g % {tiles_n}u) * {tile_n}u + lane * 4u < {columns}u) {{\n{stores}    }}"
-        );
+    // Broadcasts come before the condition: they want every lane.
+    let partial = !columns.is_multiple_of(tile_n);
+    if partial {
+        let _ = writeln!(text, "    if ((g % {tiles_n}u) * {tile_n}u + lane * 4u < {columns}u) {{");
+    }
+    // One place that loads and stores, run for each row: drivers compile it several times as fast as
+    // one for each row.
+    let _ = writeln!(text, "    for (var i = 0u; i < {tile_m}u; i++) {{\n{}", pick("q", "c", tile_m));
+    let _ = writeln!(text, "    let r = min(tm + i, {}u);", product.rows - 1);
+    text += &unflatten("r", &product.m, "_r");
+    let index = product.out(4, "_r", "n");
+    let _ = writeln!(text, "    y[{index}] = finish(q{});\n    }}", product.arguments("_r", "n"));
+    if partial {
+        text += "    }\n";
     }
     writer.body = text;
     Kernel::new(op, writer, true, threads.lanes, work as u64, threads)
+}
+
+/// Statements that define `name` as the variable `from0`, `from1`, … of number `i`.
+pub(super) fn pick(name: &str, from: &str, count: usize) -> String {
+    let mut text = format!("    var {name} = {from}0;\n");
+    for j in 1..count {
+        let _ = writeln!(text, "    {name} = select({name}, {from}{j}, i == {j}u);");
+    }
+    text
 }
 
 #[cfg(test)]

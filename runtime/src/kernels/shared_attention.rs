@@ -8,6 +8,7 @@ use std::fmt::Write as _;
 
 use crate::kernels::attention::Attention;
 use crate::kernels::op::Op;
+use crate::kernels::shared::pick;
 use crate::kernels::wgsl::{Writer, count, unflatten};
 use crate::kernels::{Kernel, Threads};
 
@@ -102,9 +103,16 @@ pub(crate) fn generate(op: &Op, attention: &Attention, threads: Threads) -> Opti
         text += &unflatten(&format!("t{r}"), queries, &format!("_{r}"));
         let base = walks.get(0).index(4, named(b"bm", format!("_{r}")));
         let _ = writeln!(text, "    let qa{r} = {base};");
+        // One load for all parts of a query, and one store for all of a result: drivers compile that
+        // several times as fast as one for each.
         for i in 0..deep {
-            let _ = writeln!(text, "    let q{r}_{i} = {q}[qa{r} + {i}u];");
+            let _ = writeln!(text, "    var q{r}_{i} = vec4<f32>();");
         }
+        let _ = writeln!(text, "    for (var i = 0u; i < {deep}u; i++) {{\n    let x = {q}[qa{r} + i];");
+        for i in 0..deep {
+            let _ = writeln!(text, "    q{r}_{i} = select(q{r}_{i}, x, i == {i}u);");
+        }
+        text += "    }\n";
         for i in 0..wide {
             let _ = writeln!(text, "    var o{r}_{i} = vec4<f32>();");
         }
@@ -181,18 +189,15 @@ pub(crate) fn generate(op: &Op, attention: &Attention, threads: Threads) -> Opti
     }
     text += "    }\n";
     for r in 0..own {
-        let _ = writeln!(text, "    let scale{r} = 1.0 / sum{r};");
-        for i in 0..wide {
-            let column = format!("{}u", 4 * i);
-            let index = walks.output().index(4, |name| {
-                if name == width.name { Some(column.clone()) } else { named(b"bm", format!("_{r}"))(name) }
-            });
-            let _ = writeln!(
-                text,
-                "    y[{index}] = finish(o{r}_{i} * scale{r}{});",
-                arguments(r, &format!(", {column}"))
-            );
-        }
+        let _ = writeln!(
+            text,
+            "    let scale{r} = 1.0 / sum{r};\n    for (var i = 0u; i < {wide}u; i++) {{\n{}    let e = i * 4u;",
+            pick("x", &format!("o{r}_"), wide)
+        );
+        let index = walks.output().index(4, |name| {
+            if name == width.name { Some("e".to_owned()) } else { named(b"bm", format!("_{r}"))(name) }
+        });
+        let _ = writeln!(text, "    y[{index}] = finish(x * scale{r}{});\n    }}", arguments(r, ", e"));
     }
     writer.body = text;
     Kernel::new(op, writer, true, threads.lanes, work as u64, threads)
