@@ -12,6 +12,9 @@ TORCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/torch
 # The Python environments with the ONNX node tests, and with the exporters; MASKTAS_EXPORTERS names another Python for these.
 CONFORMANCE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/conformance
 EXPORTERS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/exporters
+# The Python environment with ONNX Runtime's WebGPU provider, and the software Vulkan drivers that it is compared on.
+WEBGPU_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/webgpu
+DRIVERS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/drivers
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
@@ -32,12 +35,13 @@ FUZZ ?= plan
 FUZZ_SECONDS ?= 3600
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
+EXAMPLES := $(or $(CARGO_TARGET_DIR),target)/release/examples
 
 # Where masktas looks for agents to put on other devices.
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu bench-runtime
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -95,6 +99,20 @@ bench-training: setup ## Time the supernet's training step beside PyTorch, which
 bench-latency: ort checker ## Time ONNX files in turn by `masktas profile` and by a plain loop over Python's onnxruntime; ARGS="FILE... --rounds N".
 	$(CARGO) build --release
 	@$(or $(MASKTAS_PYTHON),$(CHECKER_DIR)/bin/python) scripts/bench_latency.py --masktas $(PROGRAM) $(ARGS)
+
+bench-runtime: setup ## Time the wgpu runtime beside ONNX Runtime's WebGPU provider on software drivers, fetched first; ARGS="--rounds N --json".
+	@scripts/venv.sh "$(WEBGPU_DIR)" webgpu.txt
+	@scripts/drivers.sh "$(DRIVERS_DIR)"
+	$(CARGO) build --release -p masktas-runtime --example bench_worker
+	$(CARGO) build --release -p masktas-export --example write_vit
+	@mkdir -p target/bench-runtime
+	@for model in vit-micro:1 vit-micro:32 vit-tiny:1; do \
+	  $(EXAMPLES)/write_vit $${model%:*} target/bench-runtime/$${model%:*}-$${model#*:}.onnx $${model#*:} >&2; \
+	done
+	@$(WEBGPU_DIR)/bin/python scripts/bench_runtime.py --bench-worker $(EXAMPLES)/bench_worker --drivers "$(DRIVERS_DIR)" \
+	  --only vit-micro-32=lavapipe $(ARGS) \
+	  vit-micro=target/bench-runtime/vit-micro-1.onnx:1:32 vit-micro-32=target/bench-runtime/vit-micro-32.onnx:32:32 \
+	  vit-tiny=target/bench-runtime/vit-tiny-1.onnx:1:32
 
 bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128", SCORE_SET="--set KEY=VALUE".
 	$(CARGO) build --release

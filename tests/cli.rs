@@ -200,6 +200,18 @@ fn every_command_of_the_pages_works() {
     assert!(object["results"][0]["result"]["features"].as_array().is_some_and(|values| values.len() >= 16));
     assert!(object["timings"][0]["median_ms"].as_f64().is_some_and(|ms| ms > 0.0));
 
+    // How the wgpu runtime runs it: every kernel with its nodes, and its time where the adapter has a clock.
+    let words = ["run", model.to_str().unwrap(), "--explain", "--trace", "--json"];
+    let output = masktas(folder.path(), &words);
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let object: serde_json::Value = serde_json::from_slice(&output.stdout).expect("JSON");
+    let dispatches = object["dispatches"].as_array().expect("dispatches");
+    assert!(dispatches.iter().any(|dispatch| dispatch["family"] == "attention"));
+    assert!(
+        dispatches.iter().all(|dispatch| dispatch["nodes"].as_array().is_some_and(|nodes| !nodes.is_empty()))
+    );
+    assert!(dispatches.iter().all(|dispatch| dispatch["microseconds"].as_f64().is_some_and(|us| us >= 0.0)));
+
     // A run that is there is not begun anew, and says how to go on.
     let output = masktas(folder.path(), &["search", "--out", "runs/mine"]);
     assert_eq!(output.status.code(), Some(2));

@@ -185,6 +185,27 @@ impl Tensor {
         Self::new(shape.into(), Data::I64(data.into()))
     }
 
+    /// A tensor of zeros (false where `dtype` is boolean).
+    ///
+    /// # Errors
+    /// [`Error::TooLarge`] when the shape's product overflows.
+    pub fn zeros(shape: impl Into<Vec<usize>>, dtype: Dtype) -> Result<Self> {
+        let shape = shape.into();
+        let count = shape.iter().try_fold(1usize, |product, extent| product.checked_mul(*extent));
+        let bytes = count.and_then(|count| count.checked_mul(dtype.bytes()));
+        let (Some(count), Some(bytes)) = (count, bytes) else { return Err(Error::TooLarge { shape }) };
+        let data = match dtype {
+            Dtype::F32 => Data::F32(vec![0.0; count].into()),
+            Dtype::I64 => Data::I64(vec![0; count].into()),
+            Dtype::I32 => Data::I32(vec![0; count].into()),
+            Dtype::U8 => Data::U8(vec![0; count].into()),
+            Dtype::I8 => Data::I8(vec![0; count].into()),
+            Dtype::Bool => Data::Bool(vec![false; count].into()),
+            other => Data::Other(other, vec![0; bytes].into()),
+        };
+        Self::new(shape, data)
+    }
+
     /// A tensor of which only type and shape are known.
     pub fn unset(shape: impl Into<Vec<usize>>, dtype: Dtype) -> Self {
         Self { shape: shape.into(), data: Data::Unset(dtype) }

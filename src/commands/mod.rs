@@ -19,6 +19,7 @@ pub mod search;
 pub mod teacher;
 
 mod left;
+mod plan;
 mod shown;
 mod target;
 

@@ -16,7 +16,7 @@ use masktas_search::images::{Geometry, decode_for};
 use masktas_search::progress::Progress as _;
 use serde_json::{Value, json};
 
-use super::shown;
+use super::{plan, shown};
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::{Exit, Failure};
@@ -36,7 +36,7 @@ pub struct Options {
     /// The ONNX file
     model: PathBuf,
     /// JPEG, PNG or WebP files
-    #[arg(required_unless_present_any = ["compare", "time"])]
+    #[arg(required_unless_present_any = ["compare", "time", "explain", "trace", "tune"])]
     images: Vec<PathBuf>,
     /// What runs it: ort, tract, wgpu, or all; without it, the first that can be used
     #[arg(long, value_name = "NAME")]
@@ -47,6 +47,15 @@ pub struct Options {
     /// Time it: median, 90th percentile, spread
     #[arg(long)]
     time: bool,
+    /// Show how the engine wgpu runs it: passes, dispatches, buffers, pipelines
+    #[arg(long)]
+    explain: bool,
+    /// Show what each kernel of the engine wgpu takes, by the adapter's own clock
+    #[arg(long)]
+    trace: bool,
+    /// Time each set of kernel variants of the engine wgpu; --explain and --trace then show the fastest, now and later with --tune
+    #[arg(long)]
+    tune: bool,
     /// Threads inside one operation
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
@@ -73,6 +82,10 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let model = read(&options.model)?;
     let graph = onnx::read(&model)?;
     let inputs = images(options, &graph)?;
+    let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
+    if shown.any() {
+        return plan::show(&graph, inputs.first(), options.engines.adapter.clone(), shown, console);
+    }
     let all = options.compare || options.engine.as_deref() == Some("all");
     let chosen = choose(options, all, &options.engines.options())?;
     let mut text = String::new();

@@ -6,20 +6,22 @@
 use std::fmt::Write as _;
 
 use crate::kernels::op::{Binary, Core, Expr, Instr, Op, Unary};
+use crate::kernels::target::AdapterClass;
 use crate::kernels::wgsl::{Axis, Walks, Writer, count, unflatten};
-use crate::kernels::{Kernel, Threads};
+use crate::kernels::{Kernel, Threads, shared_attention};
 
 /// Widest head kept in registers.
 const WIDEST: usize = 128;
 
-struct Attention {
-    walks: Walks,
-    batch: Vec<Axis>,
-    queries: Vec<Axis>,
-    keys: Axis,
-    depth: Axis,
-    width: Axis,
-    score: Expr,
+/// The axes of an attention and how its operands walk them.
+pub(crate) struct Attention {
+    pub walks: Walks,
+    pub batch: Vec<Axis>,
+    pub queries: Vec<Axis>,
+    pub keys: Axis,
+    pub depth: Axis,
+    pub width: Axis,
+    pub score: Expr,
 }
 
 impl Attention {
@@ -65,9 +67,14 @@ pub(crate) fn fits(op: &Op) -> bool {
     Attention::of(op).is_some_and(|attention| attention.fits(op))
 }
 
-/// One thread a query.
+/// One thread a query, or the variant that shares keys and values through subgroups.
 pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     let attention = Attention::of(op).filter(|a| a.fits(op))?;
+    if threads.class == AdapterClass::Software
+        && let Some(kernel) = shared_attention::generate(op, &attention, threads)
+    {
+        return Some(kernel);
+    }
     let Attention { walks, batch, queries, keys, depth, width, score } = &attention;
     let mut writer = Writer::default();
     let keys_axis = [keys.clone()];

@@ -1,9 +1,9 @@
 //! Matrix products with any number of batch and row axes, finished by an expression (bias,
 //! activation, residual).
 //!
-//! Two variants: tiles in registers without workgroup memory, for drivers that run shaders on the
-//! CPU, where barriers cost more than they save; and tiles in workgroup memory read as vectors of
-//! four, for graphics processors. Rows and columns beyond the edge are computed from clamped indices
+//! Three variants: tiles in registers without workgroup memory, for drivers that run shaders on the
+//! CPU, where barriers cost more than they save; the same with operands shared through subgroups
+//! ([`shared`]); and tiles in workgroup memory read as vectors of four, for graphics processors. Rows and columns beyond the edge are computed from clamped indices
 //! and not stored, so that no tile needs a special case.
 
 use std::fmt::Write as _;
@@ -11,41 +11,99 @@ use std::fmt::Write as _;
 use crate::kernels::op::{Core, Op};
 use crate::kernels::target::AdapterClass;
 use crate::kernels::wgsl::{Axis, Walk, Walks, Writer, count, unflatten};
-use crate::kernels::{Kernel, Threads};
+use crate::kernels::{Kernel, Threads, shared};
+
+/// Elements, or fours of them, that a row's shift is the mean of.
+const PIVOTS: usize = 4;
+
+/// How the rows of a product's left operand are normalised.
+///
+/// The product is begun with each row shifted by the mean of a few of its own elements, and the sums
+/// of the shifted elements and of their squares are found on the way. That shift is a few standard
+/// deviations away from the mean at most, so little is lost to rounding wherever the row lies.
+#[derive(Clone, Copy)]
+pub(crate) struct Norm {
+    pub epsilon: f32,
+    pub centred: bool,
+}
+
+impl Norm {
+    /// What a row of `depth` is shifted by: the mean of elements `load(place)` spread over the row, of
+    /// which each is four neighbours where `fours`.
+    pub fn pivot(&self, depth: usize, fours: bool, load: impl Fn(usize) -> String) -> String {
+        let places = if fours { depth / 4 } else { depth };
+        let taken = places.min(PIVOTS);
+        let each = (0..taken).map(|i| load(i * places / taken)).collect::<Vec<_>>().join(" + ");
+        match fours {
+            true => format!("dot({each}, vec4<f32>({:?}))", 0.25 / taken as f32),
+            false => format!("({each}) / {taken}.0"),
+        }
+    }
+
+    /// Statements that define `mean`, of the shifted row, and `scale` from the row's sums.
+    pub fn moments(&self, depth: usize, sum: &str, square: &str, suffix: &str) -> String {
+        let epsilon = self.epsilon;
+        if !self.centred {
+            return format!("    let scale{suffix} = 1.0 / sqrt({square} / {depth}.0 + {epsilon:?}f);\n");
+        }
+        format!(
+            "    let mean{suffix} = {sum} / {depth}.0;\n    let scale{suffix} = \
+             1.0 / sqrt(max({square} / {depth}.0 - mean{suffix} * mean{suffix}, 0.0) + {epsilon:?}f);\n"
+        )
+    }
+
+    /// A result from the product `acc` of a shifted row and the column's sum.
+    pub fn result(&self, acc: &str, sums: &str, mean: &str, scale: &str) -> String {
+        if self.centred { format!("({acc} - {mean} * {sums}) * {scale}") } else { format!("{acc} * {scale}") }
+    }
+}
 
 /// The axes of a product and how its operands walk them.
-struct Product {
-    walks: Walks,
-    batch: Vec<Axis>,
-    m: Vec<Axis>,
-    k: Vec<Axis>,
-    n: Axis,
-    rows: usize,
-    depth: usize,
+pub(crate) struct Product {
+    pub walks: Walks,
+    pub batch: Vec<Axis>,
+    pub m: Vec<Axis>,
+    pub k: Vec<Axis>,
+    pub n: Axis,
+    /// Product of the extents of `m`.
+    pub rows: usize,
+    /// Product of the extents of `k`.
+    pub depth: usize,
+    /// How rows are normalised first.
+    pub norm: Option<Norm>,
 }
 
 impl Product {
     fn of(op: &Op) -> Option<Product> {
-        let Core::Matmul { batch, m, k } = op.core else { return None };
+        let (batch, m, k, norm) = match op.core {
+            Core::Matmul { batch, m, k } => (batch, m, k, None),
+            Core::NormMatmul { m, epsilon, centred } => (0, m, 1, Some(Norm { epsilon, centred })),
+            _ => return None,
+        };
         let mut walks = Walks::of(op);
         let batch_axes = walks.join_output(op, "b", (0, batch), &[(0, 0, batch), (1, 0, batch)]);
         let m_axes = walks.join_output(op, "m", (batch, m), &[(0, batch, m)]);
         let mut k_axes = walks.join(op, "k", &[(0, batch + m, k), (1, batch, k)]);
-        let mut n_axes = walks.join_output(op, "n", (batch + m, 1), &[(1, batch + k, 1)]);
+        let mut n_operands = vec![(1, batch + k, 1)];
+        if norm.is_some() {
+            n_operands.push((2, batch + m, 1));
+        }
+        let mut n_axes = walks.join_output(op, "n", (batch + m, 1), &n_operands);
         if k_axes.is_empty() {
             k_axes.push(Axis { name: "k0".to_owned(), extent: 1 });
         }
         let n = n_axes.pop().unwrap_or(Axis { name: "n0".to_owned(), extent: 1 });
         let (rows, depth) = (count(&m_axes), count(&k_axes));
-        Some(Product { walks, batch: batch_axes, m: m_axes, k: k_axes, n, rows, depth })
+        Some(Product { walks, batch: batch_axes, m: m_axes, k: k_axes, n, rows, depth, norm })
     }
 
-    fn inner(&self) -> String {
+    /// The name of the innermost summed axis.
+    pub fn inner(&self) -> String {
         self.k.last().map(|a| a.name.clone()).unwrap_or_default()
     }
 
     /// `, b0, m0_suffix, column` as the arguments of `finish`.
-    fn arguments(&self, suffix: &str, column: &str) -> String {
+    pub fn arguments(&self, suffix: &str, column: &str) -> String {
         let mut text: String = self.batch.iter().map(|a| format!(", {}", a.name)).collect();
         text.extend(self.m.iter().map(|a| format!(", {}{suffix}", a.name)));
         let _ = write!(text, ", {column}");
@@ -53,11 +111,35 @@ impl Product {
     }
 
     /// The output's index at row `suffix` and `column`.
-    fn out(&self, unit: i64, suffix: &str, column: &str) -> String {
+    pub fn out(&self, unit: i64, suffix: &str, column: &str) -> String {
         self.walks.output().index(unit, |n| self.rename(n, suffix, column))
     }
 
-    fn rename(&self, name: &str, suffix: &str, column: &str) -> Option<String> {
+    /// Writes the function `sums(column)`, which reads the sums of four columns.
+    pub fn write_sums(&self, writer: &mut Writer) {
+        if !self.norm.is_some_and(|norm| norm.centred) {
+            return;
+        }
+        let walk = self.walks.get(2);
+        let name = self.n.name.as_str();
+        let text = if walk.fours(name) {
+            let array = writer.read(2, true);
+            let index =
+                walk.index(4, |n| (n == name).then(|| format!("min(column, {}u)", self.n.extent - 4)));
+            format!("    return {array}[{index}];\n")
+        } else {
+            let array = writer.read(2, false);
+            let one = |s: usize| {
+                let place = format!("min(column + {s}u, {}u)", self.n.extent - 1);
+                format!("{array}[{}]", walk.index(1, |n| (n == name).then(|| place.clone())))
+            };
+            format!("    return vec4<f32>({}, {}, {}, {});\n", one(0), one(1), one(2), one(3))
+        };
+        let _ = write!(writer.items, "fn sums(column: u32) -> vec4<f32> {{\n{text}}}\n");
+    }
+
+    /// A loop variable as it is called at row `suffix` and `column`; none for summed axes.
+    pub fn rename(&self, name: &str, suffix: &str, column: &str) -> Option<String> {
         Some(match name.as_bytes().first() {
             Some(b'm') => format!("{name}{suffix}"),
             Some(b'n') => column.to_owned(),
@@ -70,7 +152,10 @@ impl Product {
 /// The variant for the target's class of adapter.
 pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     match threads.class {
-        AdapterClass::Software => registers(op, threads),
+        AdapterClass::Software => {
+            let shared = shared::generate(op, &Product::of(op)?, threads);
+            shared.or_else(|| registers(op, threads))
+        }
         AdapterClass::Gpu => workgroup(op, threads),
     }
 }
@@ -109,6 +194,7 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     let axis = fours.then_some(product.n.name.as_str());
     let n_axes = [product.n.clone()];
     writer.write_finish(op, &product.walks, &[&product.batch, &product.m, &n_axes], axis);
+    product.write_sums(&mut writer);
     let left = writer.read(0, a_fours);
     let right_name = writer.read(1, right != Right::Single);
     let size = threads.register;
@@ -124,6 +210,18 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
         text += &unflatten(&format!("r{i}"), &product.m, &format!("_{i}"));
         let base = a.index(unit(a_fours), |n| product.rename(n, &format!("_{i}"), ""));
         let _ = writeln!(text, "    let a{i} = {base};");
+        if let Some(norm) = product.norm {
+            if norm.centred {
+                let step = if a_fours { 1 } else { a.stride(&inner) };
+                let load = |place: usize| match step * place as i64 {
+                    back if back < 0 => format!("{left}[a{i} + u32({back}i)]"),
+                    on => format!("{left}[a{i} + {on}u]"),
+                };
+                let pivot = norm.pivot(product.depth, a_fours, load);
+                let _ = writeln!(text, "    let pivot{i} = {pivot};\n    var sum{i} = 0.0;");
+            }
+            let _ = writeln!(text, "    var square{i} = 0.0;");
+        }
     }
     // Column bases: one a quad where columns are read as vectors, else one a column.
     let (bases, step, clamp) =
@@ -149,7 +247,20 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     let _ = writeln!(text, "    let ka = {};", a.partial(unit(a_fours), only_k));
     let _ = writeln!(text, "    let kb = {};", b.partial(unit(right != Right::Single), only_k));
     for i in 0..tile_m {
-        let _ = writeln!(text, "    let p{i} = {left}[a{i} + ka];");
+        let centred = product.norm.is_some_and(|norm| norm.centred);
+        let shift = if centred { format!(" - pivot{i}") } else { String::new() };
+        let _ = writeln!(text, "    let p{i} = {left}[a{i} + ka]{shift};");
+        if product.norm.is_some() {
+            let (one, two) = if a_fours {
+                (format!("dot(p{i}, vec4<f32>(1.0))"), format!("dot(p{i}, p{i})"))
+            } else {
+                (format!("p{i}"), format!("p{i} * p{i}"))
+            };
+            if centred {
+                let _ = writeln!(text, "    sum{i} += {one};");
+            }
+            let _ = writeln!(text, "    square{i} += {two};");
+        }
     }
     if right == Right::Depth {
         for j in 0..tile_n {
@@ -182,12 +293,19 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     text += &"    }\n".repeat(product.k.len());
     for i in 0..tile_m {
         let _ = writeln!(text, "    if (tm + {i}u < {}u) {{", product.rows);
+        if let Some(norm) = product.norm {
+            text += &norm.moments(product.depth, &format!("sum{i}"), &format!("square{i}"), "");
+        }
         for j in 0..quads {
             let quad = if right == Right::Depth {
                 let c = |s: usize| format!("c{i}_{}", 4 * j + s);
                 format!("vec4<f32>({}, {}, {}, {})", c(0), c(1), c(2), c(3))
             } else {
                 format!("c{i}_{j}")
+            };
+            let quad = match product.norm {
+                Some(norm) => norm.result(&quad, &format!("sums(tn + {}u)", 4 * j), "mean", "scale"),
+                None => quad,
             };
             text += &store(&product, fours, &quad, &format!("_{i}"), &format!("tn + {}u", 4 * j));
         }
@@ -251,6 +369,7 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
         tile * stage,
         STAGE * side
     );
+    product.write_sums(&mut writer);
     // left[row][k / 4] holds four summed elements of a row, right[k][column / 4] four columns.
     write_loader(&mut writer, "load_left", &a, &product, &left, a_fours, true);
     write_loader(&mut writer, "load_right", &b, &product, &right, b_fours, false);
@@ -273,14 +392,13 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
     for i in 0..4 {
         let _ = writeln!(text, "    var c{i} = vec4<f32>();");
     }
+    let staged = stage_left(&product, &mut writer, &mut text, tile, size);
     let _ = write!(
         text,
-        "    for (var k = 0u; k < {}u; k += {STAGE}u) {{\n    \
-         for (var i = lane; i < {}u; i += {size}u) {{ left[i] = load_left(tm + i / {stage}u, k + (i % {stage}u) * 4u{batch}); }}\n    \
+        "    for (var k = 0u; k < {}u; k += {STAGE}u) {{\n{staged}    \
          for (var i = lane; i < {}u; i += {size}u) {{ right[i] = load_right(k + i / {side}u, tn + (i % {side}u) * 4u{batch}); }}\n    \
          workgroupBarrier();\n    for (var s = 0u; s < {stage}u; s++) {{\n",
         product.depth,
-        tile * stage,
         STAGE * side
     );
     for s in 0..4 {
@@ -294,14 +412,70 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
         );
     }
     text += "    }\n    workgroupBarrier();\n    }\n";
+    if product.norm.is_some() {
+        for j in 0..tile * stage / size {
+            let _ = writeln!(text, "    parts[lane + {}u] = vec2<f32>(sum{j}, square{j});", j * size);
+        }
+        text += "    workgroupBarrier();\n";
+    }
     for i in 0..4 {
         let _ = writeln!(text, "    {{ let r = tm + ly * 4u + {i}u;\n    if (r < {}u) {{", product.rows);
         text += &unflatten("r", &product.m, "");
-        text += &store(&product, fours, &format!("c{i}"), "", "tn + lx * 4u");
+        let mut quad = format!("c{i}");
+        if let Some(norm) = product.norm {
+            let part = |s: usize| format!("parts[(ly * 4u + {i}u) * {stage}u + {s}u]");
+            let all: Vec<String> = (0..stage).map(part).collect();
+            let _ = writeln!(text, "    let all = {};", all.join(" + "));
+            text += &norm.moments(product.depth, "all.x", "all.y", "");
+            quad = norm.result(&quad, "sums(tn + lx * 4u)", "mean", "scale");
+        }
+        text += &store(&product, fours, &quad, "", "tn + lx * 4u");
         text += "    }\n    }\n";
     }
     writer.body = text;
     Kernel::new(op, writer, fours, size as u32, groups as u64, threads)
+}
+
+/// The statements that bring a tile of the left operand to workgroup memory, four summed elements
+/// a slot. Where rows are normalised, what comes before the loop goes to `text`: each thread keeps the
+/// sums of its slots, whose rows stay the same, and shifts them by their row's first element.
+fn stage_left(product: &Product, writer: &mut Writer, text: &mut String, tile: usize, size: usize) -> String {
+    let stage = STAGE / 4;
+    let batch: String = product.batch.iter().map(|axis| format!(", {}", axis.name)).collect();
+    let Some(norm) = product.norm else {
+        return format!(
+            "    for (var i = lane; i < {}u; i += {size}u) {{ \
+             left[i] = load_left(tm + i / {stage}u, k + (i % {stage}u) * 4u{batch}); }}\n",
+            tile * stage
+        );
+    };
+    let _ = writeln!(writer.items, "var<workgroup> parts: array<vec2<f32>, {}>;", tile * stage);
+    let mut staged = String::new();
+    for j in 0..tile * stage / size {
+        let slot = format!("(lane + {}u)", j * size);
+        let fours = product.depth.is_multiple_of(4);
+        let load = |place: usize| match fours {
+            true => format!("load_left(row{j}, {}u{batch})", place * 4),
+            false => format!("load_left(row{j}, {place}u{batch}).x"),
+        };
+        let pivot = if norm.centred { norm.pivot(product.depth, fours, load) } else { "0.0".to_owned() };
+        let _ = write!(
+            text,
+            "    let row{j} = tm + {slot} / {stage}u;\n    let pivot{j} = {pivot};\n    \
+             var sum{j} = 0.0;\n    var square{j} = 0.0;\n"
+        );
+        // Beyond the row there are zeros, which are no elements of it.
+        let (edge, valid) = (product.depth, ["x", "y", "z", "w"].iter().enumerate());
+        let valid: Vec<String> = valid.map(|(s, _)| format!("at{j} + {s}u < {edge}u")).collect();
+        let _ = write!(
+            staged,
+            "    let at{j} = k + {slot} % {stage}u * 4u;\n    \
+             let p{j} = select(vec4<f32>(), load_left(row{j}, at{j}{batch}) - pivot{j}, vec4<bool>({}));\n    \
+             sum{j} += dot(p{j}, vec4<f32>(1.0));\n    square{j} += dot(p{j}, p{j});\n    left[{slot}] = p{j};\n",
+            valid.join(", ")
+        );
+    }
+    staged
 }
 
 /// Writes a function that reads four neighbours of an operand, zero beyond its edges: along the

@@ -20,6 +20,8 @@ mod pool;
 mod rows;
 mod scan;
 mod scatter;
+mod shared;
+mod shared_attention;
 mod target;
 mod view;
 mod wgsl;
@@ -56,6 +58,8 @@ pub(crate) struct Threads {
     pub row: u32,
     /// One register tile a thread.
     pub register: u32,
+    /// Lanes of a subgroup, or 0 where kernels may not count on them.
+    pub lanes: u32,
     /// Most threads a workgroup may have.
     pub most: u32,
     most_groups: u32,
@@ -67,7 +71,16 @@ impl Threads {
         let most_groups = target.max_compute_workgroups_per_dimension;
         // Small workgroups spread few rows over all cores.
         let row = 16.min(most);
-        Threads { class: target.class, plain: 64.min(most), row, register: 16.min(most), most, most_groups }
+        let lanes = if target.subgroups && target.subgroup_size <= most { target.subgroup_size } else { 0 };
+        Threads {
+            class: target.class,
+            plain: 64.min(most),
+            row,
+            register: 16.min(most),
+            lanes,
+            most,
+            most_groups,
+        }
     }
 
     /// Workgroups over three dimensions, or `None` when they do not fit.
@@ -106,7 +119,7 @@ pub fn generate(op: &Op, target: &Target) -> Result<Kernel> {
     let kernel = match op.core {
         Core::Map => map::generate(op, threads),
         Core::Matmul { .. } if whole_numbers(op) => integer::generate(op, threads),
-        Core::Matmul { .. } => matmul::generate(op, threads),
+        Core::Matmul { .. } | Core::NormMatmul { .. } => matmul::generate(op, threads),
         Core::Conv { .. } => conv::generate(op, threads),
         Core::Pool { .. } => pool::generate(op, threads),
         Core::Reduce { fold, .. } if fold == Fold::Product || whole_numbers(op) => {

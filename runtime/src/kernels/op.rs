@@ -45,6 +45,17 @@ pub enum Core {
         /// Summed axes.
         k: usize,
     },
+    /// Rows of `a`, normalised as by [`Core::Norm`] over their one summed axis, times `b`.
+    ///
+    /// `a[m.., k]`, `b[k, n]`, and as the third operand the sums of the columns of `b`, looping over `m.. n`.
+    NormMatmul {
+        /// Row axes of `a`.
+        m: usize,
+        /// Added to the variance.
+        epsilon: f32,
+        /// Whether the mean is taken away first.
+        centred: bool,
+    },
     /// Direct convolution of `x[batch, channels, space..]` by `w[out, channels / groups, window..]`.
     Conv {
         /// Steps of the window along each axis of space.
@@ -156,7 +167,7 @@ impl Core {
             Core::Norm { .. } | Core::Softmax { .. } | Core::Reduce { .. } | Core::Pool { .. } => 1,
             Core::Arg { .. } | Core::Top { .. } | Core::Scan { .. } => 1,
             Core::Matmul { .. } | Core::Conv { .. } | Core::Gather { .. } | Core::Pick { .. } => 2,
-            Core::Attention { .. } | Core::Scatter { .. } => 3,
+            Core::Attention { .. } | Core::Scatter { .. } | Core::NormMatmul { .. } => 3,
         }
     }
 
@@ -165,6 +176,7 @@ impl Core {
         match self {
             Core::Map => "map",
             Core::Matmul { .. } => "matmul",
+            Core::NormMatmul { .. } => "norm-matmul",
             Core::Conv { .. } => "conv",
             Core::Norm { .. } => "norm",
             Core::Softmax { .. } => "softmax",

@@ -29,8 +29,11 @@ pub struct Target {
     pub max_compute_invocations_per_workgroup: u32,
     /// Bytes of a workgroup's memory.
     pub max_compute_workgroup_storage_size: u32,
-    /// Whether kernels may use subgroup operations. None does yet.
+    /// Whether kernels may use subgroup operations.
     pub subgroups: bool,
+    /// Lanes of every subgroup; 0 where they are not known or not always the same.
+    #[serde(default)]
+    pub subgroup_size: u32,
     /// Whether kernels may use 16-bit floats. None does yet.
     pub f16: bool,
 }
@@ -47,6 +50,7 @@ impl Target {
             max_compute_invocations_per_workgroup: 256,
             max_compute_workgroup_storage_size: 16 << 10,
             subgroups: false,
+            subgroup_size: 0,
             f16: false,
         }
     }

@@ -135,6 +135,42 @@ impl View {
         Some(View { offset: self.offset, shape: shape.to_vec(), strides })
     }
 
+    /// `self` walks a row-major buffer of `inner`'s shape; the walk over the same elements where
+    /// `inner` has them, or `None` when no view can do it.
+    pub fn after(&self, inner: &View) -> Option<View> {
+        let whole = View::contiguous(&inner.shape);
+        let mut left = self.offset;
+        let mut last: Vec<i64> = Vec::with_capacity(inner.rank());
+        for step in &whole.strides {
+            last.push(left / step);
+            left %= step;
+        }
+        if self.offset < 0 || last.first().zip(inner.shape.first()).is_some_and(|(i, e)| *i >= *e as i64) {
+            return None;
+        }
+        let offset = inner.offset + last.iter().zip(&inner.strides).map(|(i, s)| i * s).sum::<i64>();
+        let mut strides = Vec::with_capacity(self.rank());
+        for (extent, stride) in self.shape.iter().zip(&self.strides) {
+            if *extent == 1 || *stride == 0 {
+                strides.push(0);
+                continue;
+            }
+            // The outermost axis that makes whole steps of it; extents of one step nowhere.
+            let axis = (0..inner.rank()).find(|axis| {
+                let step = whole.strides.get(*axis).copied().unwrap_or(0);
+                inner.shape.get(*axis) != Some(&1) && *stride >= step && stride % step == 0
+            })?;
+            let steps = stride / whole.strides.get(axis)?;
+            let reached = last.get_mut(axis)?;
+            *reached += steps * (*extent as i64 - 1);
+            if *reached >= *inner.shape.get(axis)? as i64 {
+                return None;
+            }
+            strides.push(steps * inner.strides.get(axis)?);
+        }
+        Some(View { offset, shape: self.shape.clone(), strides })
+    }
+
     /// Least and greatest element touched; `None` for an empty view.
     pub fn range(&self) -> Option<(i64, i64)> {
         let (mut least, mut greatest) = (self.offset, self.offset);
@@ -259,6 +295,24 @@ mod tests {
         assert_eq!(heads, View { offset: 4, shape: vec![5, 2, 2], strides: vec![12, 2, 1] });
         assert_eq!(view.reshape(&[20]), None);
         assert_eq!(heads.reshape(&[1, 5, 1, 4]).unwrap().strides, vec![0, 12, 0, 1]);
+    }
+
+    #[test]
+    fn a_view_of_a_view() {
+        // Heads of columns 192.. of a [65, 576] matrix, copied row-major as [3, 65, 64], read turned.
+        let inner = View { offset: 192, shape: vec![3, 65, 64], strides: vec![64, 576, 1] };
+        let turned = View::contiguous(&[3, 65, 64]).permute(&[0, 2, 1]).unwrap();
+        let both = turned.after(&inner).unwrap();
+        assert_eq!((both.offset, both.strides), (192, vec![64, 1, 576]));
+        // Rows 1.. of [65, 8] as one axis of a contiguous whole; a run over two axes that are not one is none.
+        let rows = View::contiguous(&[65, 8]).slice(0, 1, 1, 64).unwrap();
+        let inner = View { offset: 5, shape: vec![1, 65, 8], strides: vec![0, 16, 1] };
+        assert_eq!(
+            rows.after(&inner).unwrap(),
+            View { offset: 21, shape: vec![64, 8], strides: vec![16, 1] }
+        );
+        assert_eq!(View::contiguous(&[520]).after(&inner), None);
+        assert_eq!(View::contiguous(&[66, 8]).after(&inner), None);
     }
 
     #[test]

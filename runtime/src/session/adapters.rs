@@ -78,7 +78,7 @@ fn look() -> Vec<(Adapter, wgpu::Adapter)> {
     });
     let mut all: Vec<(Adapter, wgpu::Adapter)> = pollster::block_on(instance.enumerate_adapters(BACKENDS))
         .into_iter()
-        .map(|adapter| (describe(&adapter), adapter))
+        .map(|adapter| (describe(&adapter.get_info(), &adapter.limits(), adapter.features()), adapter))
         .collect();
     all.sort_by(|(a, _), (b, _)| (a.kind, &a.name, &a.backend).cmp(&(b.kind, &b.name, &b.backend)));
     for (index, (info, _)) in all.iter_mut().enumerate() {
@@ -87,8 +87,8 @@ fn look() -> Vec<(Adapter, wgpu::Adapter)> {
     all
 }
 
-fn describe(adapter: &wgpu::Adapter) -> Adapter {
-    let (info, limits, features) = (adapter.get_info(), adapter.limits(), adapter.features());
+/// An adapter, seen through the limits and features of itself or of a device opened on it.
+pub(super) fn describe(info: &wgpu::AdapterInfo, limits: &wgpu::Limits, features: wgpu::Features) -> Adapter {
     let kind = match info.device_type {
         wgpu::DeviceType::DiscreteGpu => AdapterKind::Discrete,
         wgpu::DeviceType::IntegratedGpu => AdapterKind::Integrated,
@@ -108,11 +108,16 @@ fn describe(adapter: &wgpu::Adapter) -> Adapter {
             .min(limits.max_compute_workgroup_size_x),
         max_compute_workgroup_storage_size: limits.max_compute_workgroup_storage_size,
         subgroups: features.contains(wgpu::Features::SUBGROUP),
+        subgroup_size: if info.subgroup_min_size == info.subgroup_max_size {
+            info.subgroup_min_size
+        } else {
+            0
+        },
         f16: features.contains(wgpu::Features::SHADER_F16),
     };
     let driver = format!("{} {}", info.driver, info.driver_info).trim().to_owned();
     let backend = format!("{:?}", info.backend).to_lowercase();
-    Adapter { index: 0, name: info.name, backend, driver, kind, target }
+    Adapter { index: 0, name: info.name.clone(), backend, driver, kind, target }
 }
 
 /// The adapter that `wanted` names (by index or by a part of its name), or the first.

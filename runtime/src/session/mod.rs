@@ -5,33 +5,71 @@
 //! all outputs back at once. Nothing ever falls back to the CPU: a missing adapter, a lost one and a
 //! full memory are errors.
 //!
-//! ```no_run
-//! use masktas_runtime::session::{Options, Session};
-//! use masktas_runtime::Tensor;
+//! ```
+//! use masktas_runtime::graph::GraphBuilder;
+//! use masktas_runtime::session::{Adapters, Options, Session};
+//! use masktas_runtime::{Dtype, Tensor};
 //!
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let session = Session::load(std::fs::read("model.onnx")?.as_slice(), &Options::default())?;
-//! let image = Tensor::f32([1, 3, 32, 32], vec![0.0; 3 * 32 * 32])?;
-//! for (name, tensor) in session.run(&[("image", image)])? {
-//!     assert_eq!(name, "features");
-//!     assert_eq!(tensor.shape().len(), 2);
+//! if Adapters::list().is_empty() {
+//!     return Ok(()); // No GPU and no software driver.
 //! }
+//! // A model is a file's path, its bytes, or a graph made here.
+//! let mut builder = GraphBuilder::new("twice", 20);
+//! let x = builder.input("x", Dtype::F32, [3.into()]);
+//! let y = builder.node("Add", "y", &[&x, &x], []);
+//! builder.output(&y, Dtype::F32, [3.into()]);
+//! let session = Session::load(&builder.finish()?, &Options::default())?;
+//!
+//! let outputs = session.run(&[("x", Tensor::f32([3], vec![1.0, 2.0, 3.0])?)])?;
+//! assert_eq!(outputs[0].1.as_f32(), Some(&[2.0, 4.0, 6.0][..]));
+//! println!("{}", session.info()); // the adapter, the memory, every kernel with its nodes
+//!
+//! // Between models on one device, tensors need not come back.
+//! let again = Session::load_on(session.gpu(), &builder_of_another()?, &Options::default())?;
+//! let x = session.upload("x", &Tensor::f32([3], vec![1.0, 2.0, 3.0])?)?;
+//! let doubled = session.run_resident(&[("x", &x)])?;
+//! let root = again.run_resident(&[("x", &doubled[0].1)])?;
+//! assert_eq!(root[0].1.read()?.as_f32().map(|v| v[1]), Some(2.0));
 //! # Ok(())
 //! # }
+//! # fn builder_of_another() -> masktas_runtime::Result<masktas_runtime::Graph> {
+//! #     let mut builder = GraphBuilder::new("root", 20);
+//! #     let x = builder.input("x", Dtype::F32, [3.into()]);
+//! #     let y = builder.node("Sqrt", "y", &[&x], []);
+//! #     builder.output(&y, Dtype::F32, [3.into()]);
+//! #     builder.finish()
+//! # }
 //! ```
+//!
+//! A program that has a device of its own hands it over with [`Gpu::from_wgpu`] and reaches a
+//! tensor's buffer by [`GpuTensor::buffer`]; nothing else here names a wgpu type.
 
 mod adapters;
+mod explain;
+mod gpu;
+mod images;
 mod player;
+mod resident;
+mod trace;
+mod tune;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::plan::{AdapterClass, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
-use crate::tensor::Tensor;
+use crate::plan::{AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
+use crate::preprocess::Preprocess;
+use crate::tensor::{Dtype, Tensor};
 
 pub use adapters::{Adapter, AdapterKind, Adapters};
+pub use gpu::Gpu;
+pub use resident::GpuTensor;
+pub use trace::Timed;
+pub use tune::{Tuned, Variant};
+
 use player::Player;
 
 /// How to load a model.
@@ -43,6 +81,8 @@ pub struct Options {
     pub allow_software: bool,
     /// Kernel variants for another class of adapter than the chosen one's; to compare them.
     pub class: Option<AdapterClass>,
+    /// Whether kernels may use subgroups where the adapter has them.
+    pub subgroups: bool,
     /// Rewrites of the plan.
     pub passes: Passes,
     /// Sizes of symbolic extents, such as a batch.
@@ -55,6 +95,7 @@ impl Default for Options {
             adapter: None,
             allow_software: true,
             class: None,
+            subgroups: true,
             passes: Passes::ALL,
             symbols: BTreeMap::new(),
         }
@@ -66,8 +107,28 @@ impl Default for Options {
 pub enum Model<'a> {
     /// The bytes of an ONNX file.
     Bytes(&'a [u8]),
+    /// The path of an ONNX file.
+    Path(&'a Path),
     /// A graph in memory.
     Graph(&'a Graph),
+}
+
+impl<'a> From<&'a str> for Model<'a> {
+    fn from(path: &'a str) -> Self {
+        Model::Path(Path::new(path))
+    }
+}
+
+impl<'a> From<&'a Path> for Model<'a> {
+    fn from(path: &'a Path) -> Self {
+        Model::Path(path)
+    }
+}
+
+impl<'a> From<&'a std::path::PathBuf> for Model<'a> {
+    fn from(path: &'a std::path::PathBuf) -> Self {
+        Model::Path(path)
+    }
 }
 
 impl<'a> From<&'a [u8]> for Model<'a> {
@@ -105,8 +166,58 @@ pub struct Info {
     pub dispatches: Vec<Dispatch>,
     /// Different kernels among them.
     pub pipelines: usize,
-    /// Bytes of its buffers on the adapter.
-    pub bytes: u64,
+    /// The buffers that dispatches name.
+    pub buffers: Vec<Buffer>,
+    /// The rewrites it was planned with; `None` for a plan that was made earlier.
+    pub passes: Option<Passes>,
+    /// Bytes of its buffers on the adapter, by what they are for.
+    pub memory: Memory,
+}
+
+impl Info {
+    /// What the model wants done to an image, as its file says.
+    ///
+    /// # Errors
+    /// [`Error::Metadata`] for a file that says nothing or something malformed.
+    pub fn preprocess(&self) -> Result<Preprocess> {
+        Preprocess::read_from(&self.metadata)
+    }
+}
+
+/// Bytes of a model's buffers on the adapter.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Memory {
+    /// Constants of the model.
+    pub weights: u64,
+    /// Inputs and outputs.
+    pub ports: u64,
+    /// Values in between; buffers are used again as soon as their value is dead.
+    pub scratch: u64,
+    /// What outputs are read back through.
+    pub staging: u64,
+}
+
+impl Memory {
+    fn of(plan: &Plan) -> Memory {
+        let mut memory = Memory::default();
+        for buffer in &plan.buffers {
+            match buffer.role {
+                BufferRole::Weight => memory.weights += buffer.bytes,
+                BufferRole::Scratch => memory.scratch += buffer.bytes,
+                BufferRole::Input => memory.ports += buffer.bytes,
+                BufferRole::Output => {
+                    memory.ports += buffer.bytes;
+                    memory.staging += buffer.bytes;
+                }
+            }
+        }
+        memory
+    }
+
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        self.weights + self.ports + self.scratch + self.staging
+    }
 }
 
 /// A model on an adapter, ready to run. Several threads may share one; their runs take turns.
@@ -123,11 +234,21 @@ impl Session {
     /// As [`onnx::read`] for bytes and [`plan_with`] for the graph; [`Error::UnknownAdapter`],
     /// [`Error::NoAdapter`], [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
     pub fn load<'a>(model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
-        let (info, adapter) = adapters::choose(options.adapter.as_deref(), options.allow_software)?;
-        let mut target = info.target.clone();
+        let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
+        Session::load_on(&gpu, model, options)
+    }
+
+    /// Puts a model on an open device, beside other models or the program's own work; of `options`
+    /// those that choose an adapter are not looked at.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn load_on<'a>(gpu: &Gpu, model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
+        let mut target = gpu.adapter().target.clone();
         if let Some(class) = options.class {
             target.class = class;
         }
+        target.subgroups &= options.subgroups;
         let plan_options = PlanOptions { passes: options.passes, symbols: options.symbols.clone() };
         let read;
         let graph = match model.into() {
@@ -136,9 +257,13 @@ impl Session {
                 read = onnx::read(bytes)?;
                 &read
             }
+            Model::Path(path) => {
+                read = onnx::read_file(path)?;
+                &read
+            }
         };
         let plan = plan_with(graph, &target, &plan_options)?;
-        Session::start(plan, graph.metadata.clone(), info, &adapter)
+        Session::start(plan, graph.metadata.clone(), Some(options.passes), gpu)
     }
 
     /// Puts a plan made earlier on an adapter; of `options` only the adapter matters.
@@ -147,29 +272,43 @@ impl Session {
     /// [`Error::Unsupported`] for a plan of another version or made for larger limits than the
     /// adapter's; else as [`Session::load`].
     pub fn from_plan(plan: Plan, options: &Options) -> Result<Session> {
-        let (info, adapter) = adapters::choose(options.adapter.as_deref(), options.allow_software)?;
-        Session::start(plan, BTreeMap::new(), info, &adapter)
+        Session::from_plan_on(&Gpu::open(options.adapter.as_deref(), options.allow_software)?, plan)
+    }
+
+    /// Puts a plan made earlier on an open device.
+    ///
+    /// # Errors
+    /// As [`Session::from_plan`].
+    pub fn from_plan_on(gpu: &Gpu, plan: Plan) -> Result<Session> {
+        Session::start(plan, BTreeMap::new(), None, gpu)
     }
 
     fn start(
         mut plan: Plan,
         metadata: BTreeMap<String, String>,
-        info: Adapter,
-        adapter: &wgpu::Adapter,
+        passes: Option<Passes>,
+        gpu: &Gpu,
     ) -> Result<Session> {
-        let player = Player::new(&plan, &info, adapter)?;
+        let player = Player::new(&plan, gpu)?;
         plan.weights = Vec::new();
         let info = Info {
             name: plan.name.clone(),
-            adapter: info,
+            adapter: gpu.adapter().clone(),
             inputs: plan.inputs.clone(),
             outputs: plan.outputs.clone(),
             metadata,
             pipelines: plan.kernels.len(),
-            bytes: plan.bytes(),
+            memory: Memory::of(&plan),
+            passes,
+            buffers: plan.buffers,
             dispatches: plan.dispatches,
         };
         Ok(Session { info, player })
+    }
+
+    /// The device it is on, to load more on it.
+    pub fn gpu(&self) -> &Gpu {
+        &self.player.gpu
     }
 
     /// What the model is and where it runs.
@@ -183,39 +322,68 @@ impl Session {
     /// [`Error::InputMismatch`] for a missing, unknown or misshapen input; [`Error::AdapterLost`],
     /// [`Error::AdapterMemory`] and [`Error::Adapter`] from the adapter.
     pub fn run(&self, inputs: &[(&str, Tensor)]) -> Result<Vec<(String, Tensor)>> {
-        let describe = |port: &Port| format!("{:?} of shape {:?}", port.dtype, port.shape);
-        let names = || self.info.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
-        for (at, (name, _)) in inputs.iter().enumerate() {
-            let twice = inputs.iter().take(at).any(|(other, _)| other == name);
-            let unknown = self.info.inputs.iter().all(|port| port.name != *name);
-            if unknown || twice {
-                let (want, got) = if twice { ("it once", "it twice") } else { ("no such input", "a tensor") };
-                return Err(Error::InputMismatch {
-                    name: (*name).to_owned(),
-                    want: want.to_owned(),
-                    got: got.to_owned(),
-                    next: format!("its inputs are: {}", names()),
-                });
+        self.player.run(&self.given(inputs)?, &self.info.outputs)
+    }
+
+    /// The input called `name`.
+    fn port(&self, name: &str) -> Result<&Port> {
+        let found = self.info.inputs.iter().find(|port| port.name == name);
+        found.ok_or_else(|| self.mismatch(name, "no such input", "a tensor"))
+    }
+
+    fn mismatch(&self, name: &str, want: &str, got: &str) -> Error {
+        let names = self.info.inputs.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join(", ");
+        Error::InputMismatch {
+            name: name.to_owned(),
+            want: want.to_owned(),
+            got: got.to_owned(),
+            next: format!("its inputs are: {names}"),
+        }
+    }
+
+    /// For every input of the model, its place among `names`; each name stands there once.
+    fn order(&self, names: &[&str]) -> Result<Vec<usize>> {
+        for (at, name) in names.iter().enumerate() {
+            self.port(name)?;
+            if names.iter().take(at).any(|other| other == name) {
+                return Err(self.mismatch(name, "it once", "it twice"));
             }
         }
-        let mut given = Vec::with_capacity(self.info.inputs.len());
-        for port in &self.info.inputs {
-            let mismatch = |got: String, next: &str| Error::InputMismatch {
+        let place = |port: &Port| {
+            let place = names.iter().position(|name| *name == port.name);
+            place.ok_or_else(|| Error::InputMismatch {
                 name: port.name.clone(),
-                want: describe(port),
-                got,
-                next: next.to_owned(),
-            };
-            let (_, tensor) = inputs
-                .iter()
-                .find(|(name, _)| *name == port.name)
-                .ok_or_else(|| mismatch("nothing".to_owned(), "give it"))?;
-            if tensor.dtype() != port.dtype || tensor.shape() != port.shape {
-                let got = format!("{:?} of shape {:?}", tensor.dtype(), tensor.shape());
-                return Err(mismatch(got, "convert or reshape it"));
-            }
+                want: format!("{:?} of shape {:?}", port.dtype, port.shape),
+                got: "nothing".to_owned(),
+                next: "give it".to_owned(),
+            })
+        };
+        self.info.inputs.iter().map(place).collect()
+    }
+
+    /// Checks the type and shape of what is given for an input.
+    fn fits(&self, port: &Port, dtype: Dtype, shape: &[usize]) -> Result<()> {
+        if dtype == port.dtype && shape == port.shape {
+            return Ok(());
+        }
+        Err(Error::InputMismatch {
+            name: port.name.clone(),
+            want: format!("{:?} of shape {:?}", port.dtype, port.shape),
+            got: format!("{dtype:?} of shape {shape:?}"),
+            next: "convert or reshape it".to_owned(),
+        })
+    }
+
+    /// The tensors in the order of the model's inputs, checked.
+    fn given<'a>(&'a self, inputs: &'a [(&str, Tensor)]) -> Result<Vec<(&'a Port, &'a Tensor)>> {
+        let names: Vec<&str> = inputs.iter().map(|(name, _)| *name).collect();
+        let order = self.order(&names)?;
+        let mut given = Vec::with_capacity(order.len());
+        for (port, at) in self.info.inputs.iter().zip(order) {
+            let Some((_, tensor)) = inputs.get(at) else { continue };
+            self.fits(port, tensor.dtype(), tensor.shape())?;
             given.push((port, tensor));
         }
-        self.player.run(&given, &self.info.outputs)
+        Ok(given)
     }
 }

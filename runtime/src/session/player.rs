@@ -1,9 +1,10 @@
-//! The wgpu side of a session: no wgpu type leaves this file and its neighbour.
+//! The wgpu side of a session: a plan's buffers, pipelines and bind groups on a device.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::Mutex;
 
 use super::Adapter;
+use super::gpu::{Gpu, Scopes, lock};
 use crate::error::{Error, Result};
 use crate::plan::{BufferRole, PLAN_VERSION, Plan, Port, from_words, to_words};
 use crate::tensor::Tensor;
@@ -19,42 +20,15 @@ struct Step {
 /// A plan on a device.
 #[derive(Debug)]
 pub(super) struct Player {
+    pub gpu: Gpu,
     model: String,
-    adapter: String,
     bytes: u64,
-    device: wgpu::Device,
-    queue: wgpu::Queue,
-    lost: Arc<Mutex<Option<String>>>,
     buffers: Vec<wgpu::Buffer>,
     sizes: Vec<u64>,
     pipelines: Vec<wgpu::ComputePipeline>,
     steps: Vec<Step>,
     /// All outputs one after another, for one read-back; the lock gives each run its turn.
-    staging: Mutex<wgpu::Buffer>,
-}
-
-/// The lock's content, also after another thread panicked: the content stays valid.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// Error scopes around one piece of work; the device's errors come out of [`Scopes::finish`].
-struct Scopes(wgpu::ErrorScopeGuard, wgpu::ErrorScopeGuard, wgpu::ErrorScopeGuard);
-
-impl Scopes {
-    fn open(device: &wgpu::Device) -> Scopes {
-        let memory = device.push_error_scope(wgpu::ErrorFilter::OutOfMemory);
-        let validation = device.push_error_scope(wgpu::ErrorFilter::Validation);
-        Scopes(memory, validation, device.push_error_scope(wgpu::ErrorFilter::Internal))
-    }
-
-    fn finish(self) -> Option<wgpu::Error> {
-        // Scopes close in the reverse order of their opening.
-        let internal = pollster::block_on(self.2.pop());
-        let validation = pollster::block_on(self.1.pop());
-        let memory = pollster::block_on(self.0.pop());
-        memory.or(internal).or(validation)
-    }
+    pub staging: Mutex<wgpu::Buffer>,
 }
 
 /// The part of `plan.target` that `adapter` does not offer.
@@ -99,58 +73,35 @@ fn beyond(plan: &Plan, adapter: &Adapter) -> Option<(&'static str, u64, u64)> {
 }
 
 impl Player {
-    pub fn new(plan: &Plan, adapter: &Adapter, wgpu_adapter: &wgpu::Adapter) -> Result<Player> {
+    pub fn new(plan: &Plan, gpu: &Gpu) -> Result<Player> {
         if plan.version != PLAN_VERSION {
             let why = format!("version {} of the plan, this runtime plays {PLAN_VERSION}", plan.version);
             return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
         }
-        if let Some((what, used, have)) = beyond(plan, adapter) {
-            let why = format!("it uses {used} {what}, adapter '{}' offers {have}", adapter.name);
+        let have = &gpu.adapter.target;
+        let shares = plan.kernels.iter().any(|text| text.contains("subgroup"));
+        if shares && (!have.subgroups || have.subgroup_size != plan.target.subgroup_size) {
+            let (used, have) = (plan.target.subgroup_size, have.subgroup_size);
+            let why = format!("it uses subgroups of {used} lanes, adapter '{}' has {have}", gpu.adapter.name);
             return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
         }
-        let failed = |what: &str, why: String| Error::Adapter {
-            adapter: adapter.name.clone(),
-            what: what.to_owned(),
-            why,
-        };
-        let (device, queue) = pollster::block_on(wgpu_adapter.request_device(&wgpu::DeviceDescriptor {
-            label: None,
-            required_features: wgpu::Features::empty(),
-            required_limits: wgpu_adapter.limits(),
-            ..Default::default()
-        }))
-        .map_err(|e| failed("open a device", e.to_string()))?;
-        let lost: Arc<Mutex<Option<String>>> = Arc::default();
-        let (on_lost, on_error) = (lost.clone(), lost.clone());
-        device.set_device_lost_callback(move |reason, message| {
-            *lock(&on_lost) = Some(format!("{reason:?} {message}").trim().to_owned());
-        });
-        // Errors outside every scope would panic by default; they end the session instead.
-        device.on_uncaptured_error(Arc::new(move |error: wgpu::Error| {
-            lock(&on_error).get_or_insert_with(|| error.to_string());
-        }));
-
-        let scopes = Scopes::open(&device);
+        if let Some((what, used, have)) = beyond(plan, &gpu.adapter) {
+            let why = format!("it uses {used} {what}, adapter '{}' offers {have}", gpu.adapter.name);
+            return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
+        }
+        let scopes = Scopes::open(gpu);
         let mut player = Player {
+            gpu: gpu.clone(),
             model: plan.name.clone(),
-            adapter: adapter.name.clone(),
             bytes: plan.bytes(),
-            staging: Mutex::new(make(
-                &device,
-                staging_bytes(plan),
-                wgpu::BufferUsages::MAP_READ | wgpu::BufferUsages::COPY_DST,
-            )),
-            device,
-            queue,
-            lost,
+            staging: Mutex::new(gpu.staging(staging_bytes(plan))),
             buffers: Vec::new(),
             sizes: plan.buffers.iter().map(|b| b.bytes).collect(),
             pipelines: Vec::new(),
             steps: Vec::new(),
         };
         let built = player.build(plan);
-        let error = scopes.finish();
-        player.check("load the model", error)?;
+        player.check("load the model", scopes.finish())?;
         built?;
         Ok(player)
     }
@@ -164,7 +115,7 @@ impl Player {
                     BufferRole::Output => wgpu::BufferUsages::COPY_SRC,
                     BufferRole::Scratch => wgpu::BufferUsages::empty(),
                 };
-            let made = make(&self.device, buffer.bytes, usage);
+            let made = self.gpu.buffer(buffer.bytes, usage);
             if buffer.role == BufferRole::Weight {
                 let size = usize::try_from(buffer.bytes).unwrap_or(usize::MAX);
                 let (now, later) = weights.split_at_checked(size).ok_or_else(|| Error::InvalidModel {
@@ -174,13 +125,13 @@ impl Player {
                         weights.len()
                     ),
                 })?;
-                self.queue.write_buffer(&made, 0, now);
+                self.gpu.queue.write_buffer(&made, 0, now);
                 weights = later;
             }
             self.buffers.push(made);
         }
         // Sent now, so that the driver copies weights while it compiles kernels.
-        self.queue.submit([]);
+        self.gpu.queue.submit([]);
         let layouts: BTreeMap<usize, (wgpu::BindGroupLayout, wgpu::PipelineLayout)> = plan
             .dispatches
             .iter()
@@ -197,11 +148,11 @@ impl Player {
                 dispatch.bindings.len();
         }
         for (text, count) in plan.kernels.iter().zip(&bound) {
-            let module = self.device.create_shader_module(wgpu::ShaderModuleDescriptor {
+            let module = self.gpu.device.create_shader_module(wgpu::ShaderModuleDescriptor {
                 label: None,
                 source: wgpu::ShaderSource::Wgsl(text.as_str().into()),
             });
-            self.pipelines.push(self.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
+            self.pipelines.push(self.gpu.device.create_compute_pipeline(&wgpu::ComputePipelineDescriptor {
                 label: None,
                 layout: layouts.get(count).map(|(_, layout)| layout),
                 module: &module,
@@ -227,7 +178,7 @@ impl Player {
             }
             let (layout, _) = layouts.get(&entries.len()).ok_or_else(|| bad("a dispatch has no layout"))?;
             let descriptor = wgpu::BindGroupDescriptor { label: None, layout, entries: &entries };
-            let bind_group = self.device.create_bind_group(&descriptor);
+            let bind_group = self.gpu.device.create_bind_group(&descriptor);
             self.steps.push(Step { pipeline: dispatch.kernel, bind_group, workgroups: dispatch.workgroups });
         }
         Ok(())
@@ -248,9 +199,10 @@ impl Player {
             })
             .collect();
         let group = self
+            .gpu
             .device
             .create_bind_group_layout(&wgpu::BindGroupLayoutDescriptor { label: None, entries: &entries });
-        let pipeline = self.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
+        let pipeline = self.gpu.device.create_pipeline_layout(&wgpu::PipelineLayoutDescriptor {
             label: None,
             bind_group_layouts: &[Some(&group)],
             immediate_size: 0,
@@ -258,34 +210,27 @@ impl Player {
         (group, pipeline)
     }
 
-    /// Turns what the device reported into this crate's errors.
     fn check(&self, what: &str, error: Option<wgpu::Error>) -> Result<()> {
-        let adapter = self.adapter.clone();
-        if let Some(why) = lock(&self.lost).clone() {
-            return Err(Error::AdapterLost { adapter, why });
-        }
-        match error {
-            None => Ok(()),
-            Some(wgpu::Error::OutOfMemory { .. }) => {
-                Err(Error::AdapterMemory { adapter, model: self.model.clone(), bytes: self.bytes })
-            }
-            Some(other) => Err(Error::Adapter { adapter, what: what.to_owned(), why: other.to_string() }),
-        }
+        self.gpu.check(what, &self.model, self.bytes, error)
+    }
+
+    /// Bytes of a buffer of the plan.
+    pub fn size(&self, buffer: usize) -> u64 {
+        self.sizes.get(buffer).copied().unwrap_or(0)
     }
 
     pub fn run(&self, inputs: &[(&Port, &Tensor)], outputs: &[Port]) -> Result<Vec<(String, Tensor)>> {
         // Inputs, scratch and outputs are one set of buffers: one run at a time.
         let staging = lock(&self.staging);
         self.check("run", None)?;
-        let scopes = Scopes::open(&self.device);
+        let scopes = Scopes::open(&self.gpu);
         let bytes = self.play(&staging, inputs, outputs);
-        let error = scopes.finish();
-        self.check("run", error)?;
+        self.check("run", scopes.finish())?;
         let bytes = bytes?;
         let mut results = Vec::with_capacity(outputs.len());
         let mut at = 0usize;
         for port in outputs {
-            let size = usize::try_from(self.sizes.get(port.buffer).copied().unwrap_or(0)).unwrap_or(0);
+            let size = usize::try_from(self.size(port.buffer)).unwrap_or(0);
             let elements = port.shape.iter().product();
             let data = from_words(port.dtype, elements, bytes.get(at..at + size).unwrap_or_default());
             results.push((port.name.clone(), Tensor::new(port.shape.clone(), data)?));
@@ -295,64 +240,93 @@ impl Player {
     }
 
     fn play(&self, staging: &wgpu::Buffer, inputs: &[(&Port, &Tensor)], outputs: &[Port]) -> Result<Vec<u8>> {
-        for (port, tensor) in inputs {
-            let words = to_words(&port.name, tensor.data())?;
-            if let Some(buffer) = self.buffers.get(port.buffer) {
-                self.queue.write_buffer(buffer, 0, &words);
-            }
-        }
-        let mut encoder = self.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
-        {
-            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
-            let mut current = None;
-            for step in &self.steps {
-                if current != Some(step.pipeline)
-                    && let Some(pipeline) = self.pipelines.get(step.pipeline)
-                {
-                    pass.set_pipeline(pipeline);
-                    current = Some(step.pipeline);
-                }
-                pass.set_bind_group(0, &step.bind_group, &[]);
-                let [x, y, z] = step.workgroups;
-                pass.dispatch_workgroups(x, y, z);
-            }
-        }
+        self.write(inputs)?;
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        self.encode(&mut encoder);
         let mut at = 0;
         for port in outputs {
-            let size = self.sizes.get(port.buffer).copied().unwrap_or(0);
+            let size = self.size(port.buffer);
             if let Some(buffer) = self.buffers.get(port.buffer) {
                 encoder.copy_buffer_to_buffer(buffer, 0, staging, at, Some(size));
             }
             at += size;
         }
-        let index = self.queue.submit([encoder.finish()]);
-        let failed =
-            |why: String| Error::Adapter { adapter: self.adapter.clone(), what: "run".to_owned(), why };
-        let (send, receive) = mpsc::channel();
-        staging.map_async(wgpu::MapMode::Read, .., move |result| {
-            // The receiver is gone only when this run has failed already.
-            let _ = send.send(result);
-        });
-        self.device
-            .poll(wgpu::PollType::Wait { submission_index: Some(index), timeout: None })
-            .map_err(|e| failed(e.to_string()))?;
-        receive
-            .recv()
-            .map_err(|_| failed("the read-back was never answered".to_owned()))?
-            .map_err(|e| failed(e.to_string()))?;
-        let bytes = staging.get_mapped_range(..).map(|view| view.to_vec());
-        staging.unmap();
-        bytes.map_err(|e| failed(e.to_string()))
+        let index = self.gpu.queue.submit([encoder.finish()]);
+        self.gpu.read(staging, index)
+    }
+
+    /// Copies inputs to their buffers.
+    pub fn write(&self, inputs: &[(&Port, &Tensor)]) -> Result<()> {
+        for (port, tensor) in inputs {
+            let words = to_words(&port.name, tensor.data())?;
+            if let Some(buffer) = self.buffers.get(port.buffer) {
+                self.gpu.queue.write_buffer(buffer, 0, &words);
+            }
+        }
+        Ok(())
+    }
+
+    /// Every step in one compute pass.
+    fn encode(&self, encoder: &mut wgpu::CommandEncoder) {
+        let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor::default());
+        let mut current = None;
+        for step in &self.steps {
+            if current != Some(step.pipeline)
+                && let Some(pipeline) = self.pipelines.get(step.pipeline)
+            {
+                pass.set_pipeline(pipeline);
+                current = Some(step.pipeline);
+            }
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            let [x, y, z] = step.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// Every step in a compute pass of its own, between two timestamps of `set`.
+    pub fn encode_timed(&self, encoder: &mut wgpu::CommandEncoder, set: &wgpu::QuerySet) {
+        for (at, step) in self.steps.iter().enumerate() {
+            let first = at as u32 * 2;
+            let mut pass = encoder.begin_compute_pass(&wgpu::ComputePassDescriptor {
+                label: None,
+                timestamp_writes: Some(wgpu::ComputePassTimestampWrites {
+                    query_set: set,
+                    beginning_of_pass_write_index: Some(first),
+                    end_of_pass_write_index: Some(first + 1),
+                }),
+            });
+            if let Some(pipeline) = self.pipelines.get(step.pipeline) {
+                pass.set_pipeline(pipeline);
+            }
+            pass.set_bind_group(0, &step.bind_group, &[]);
+            let [x, y, z] = step.workgroups;
+            pass.dispatch_workgroups(x, y, z);
+        }
+    }
+
+    /// A run between buffers of the device: `inputs` to the plan's buffers, the steps, the plan's
+    /// buffers to `outputs`.
+    pub fn run_resident(&self, inputs: &[(usize, &wgpu::Buffer)], outputs: &[(usize, &wgpu::Buffer)]) {
+        let _turn = lock(&self.staging);
+        let mut encoder = self.gpu.device.create_command_encoder(&wgpu::CommandEncoderDescriptor::default());
+        for (place, from) in inputs {
+            if let Some(to) = self.buffers.get(*place) {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, Some(self.size(*place)));
+            }
+        }
+        self.encode(&mut encoder);
+        for (place, to) in outputs {
+            if let Some(from) = self.buffers.get(*place) {
+                encoder.copy_buffer_to_buffer(from, 0, to, 0, Some(self.size(*place)));
+            }
+        }
+        self.gpu.queue.submit([encoder.finish()]);
     }
 }
 
 fn staging_bytes(plan: &Plan) -> u64 {
     let size = |port: &Port| plan.buffers.get(port.buffer).map_or(0, |b| b.bytes);
     plan.outputs.iter().map(size).sum()
-}
-
-fn make(device: &wgpu::Device, size: u64, usage: wgpu::BufferUsages) -> wgpu::Buffer {
-    device.create_buffer(&wgpu::BufferDescriptor { label: None, size, usage, mapped_at_creation: false })
 }
 
 #[cfg(test)]
@@ -378,7 +352,7 @@ mod tests {
         let session = Session::load(&b.finish().unwrap(), &Options::default()).unwrap();
         let run = || session.run(&[("x", Tensor::f32([2], vec![0.0, 1.0]).unwrap())]);
         assert!(run().is_ok());
-        session.player.device.destroy();
+        session.player.gpu.lose();
         for _ in 0..2 {
             let error = run().unwrap_err();
             assert!(matches!(error, Error::AdapterLost { .. } | Error::Adapter { .. }), "{error}");

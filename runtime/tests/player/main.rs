@@ -4,6 +4,8 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
+mod joined;
 mod operators;
 mod passes;
 mod session;
+mod surface;

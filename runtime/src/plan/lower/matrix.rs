@@ -34,7 +34,10 @@ impl<'g> Lowering<'g> {
         let ([a_batch @ .., m, k], [b_batch @ .., _, n]) = (a_shape.as_slice(), b_shape.as_slice()) else {
             return Err(misfit());
         };
-        if b_batch.iter().all(|extent| *extent == 1) {
+        let single = |batch: &[usize]| batch.iter().all(|extent| *extent == 1);
+        // Stacks of one matrix each, as one head has, stay stacks.
+        let stacks = !b_batch.is_empty() && b_batch.len() == a_batch.len() && single(a_batch);
+        if single(b_batch) && !stacks {
             // One matrix for all rows: the leading axes of `a` are more rows. The output then has the
             // batch axes of `a`, perhaps behind further ones of extent one.
             let view = b.view.reshape(&[*k, *n]).ok_or_else(misfit)?;

@@ -9,37 +9,59 @@ use crate::plan::program::{Program, tidy};
 pub(super) fn run(program: &mut Program, target: &Target) {
     let most = target.max_storage_buffers_per_shader_stage as usize;
     // Joining can make another join possible; every join removes a kernel, so this ends.
-    while let Some((feeder, reader, joined)) = find(program, most) {
-        if let Some(op) = program.ops.get_mut(reader) {
-            *op = joined;
-        }
-        program.ops.remove(feeder);
+    while let Some(found) = find(program, most) {
+        apply(program, found);
     }
 }
 
-fn find(program: &Program, most: usize) -> Option<(usize, usize, Op)> {
-    let (readers, writers) = (program.readers(), program.writers());
-    let mut writer_of = vec![None; program.values.len()];
+/// A reader with the kernels that feed it, and what becomes of each of them.
+struct Found {
+    reader: usize,
+    feeders: Vec<(usize, Op)>,
+}
+
+/// Puts the joined kernels where the reader was.
+fn apply(program: &mut Program, found: Found) {
+    let mut ops = Vec::with_capacity(program.ops.len());
+    let mut joined: Vec<Op> = found.feeders.iter().map(|(_, op)| op.clone()).collect();
+    for (index, op) in std::mem::take(&mut program.ops).into_iter().enumerate() {
+        if index == found.reader {
+            ops.append(&mut joined);
+        } else if found.feeders.iter().all(|(feeder, _)| *feeder != index) {
+            ops.push(op);
+        }
+    }
+    program.ops = ops;
+}
+
+fn find(program: &Program, most: usize) -> Option<Found> {
+    let readers = program.readers();
+    let mut writers_of: Vec<Vec<usize>> = vec![Vec::new(); program.values.len()];
     for (index, op) in program.ops.iter().enumerate() {
-        if let Some(writer) = writer_of.get_mut(op.output.value) {
-            *writer = Some(index);
+        if let Some(writers) = writers_of.get_mut(op.output.value) {
+            writers.push(index);
         }
     }
     for (index, reader) in program.ops.iter().enumerate().filter(|(_, op)| op.core == Core::Map) {
         for operand in &reader.inputs {
             let value = operand.value;
             let here = reader.inputs.iter().filter(|o| o.value == value).count();
-            let alone = readers.get(value) == Some(&here) && writers.get(value) == Some(&1);
-            if !alone || program.is_port(value) {
+            if readers.get(value) != Some(&here) || program.is_port(value) {
                 continue;
             }
-            let Some(feeder) = writer_of.get(value).copied().flatten() else { continue };
-            let joined = program.ops.get(feeder).and_then(|op| {
-                let elements = program.values.get(value)?.elements();
-                join(op, reader, value, elements, most)
-            });
-            if let Some(joined) = joined {
-                return Some((feeder, index, joined));
+            let elements = program.values.get(value)?.elements();
+            let writers = writers_of.get(value).map(Vec::as_slice).unwrap_or_default();
+            let joined = |writer: &usize| {
+                let op = program.ops.get(*writer)?;
+                let joined = match writers.len() {
+                    1 => join(op, reader, value, elements, most),
+                    _ => join_part(op, reader, value, elements, most),
+                };
+                Some((*writer, joined?))
+            };
+            let feeders: Option<Vec<_>> = writers.iter().map(joined).collect();
+            if let Some(feeders) = feeders.filter(|feeders| !feeders.is_empty()) {
+                return Some(Found { reader: index, feeders });
             }
         }
     }
@@ -48,19 +70,41 @@ fn find(program: &Program, most: usize) -> Option<(usize, usize, Op)> {
 
 /// `reader` computed at the end of `feeder`, which alone writes the value `through`.
 fn join(feeder: &Op, reader: &Op, through: usize, elements: usize, most: usize) -> Option<Op> {
-    let mut loads = reader.inputs.iter().filter(|o| o.value == through);
-    let view = &loads.next()?.view;
-    let fits = loads.all(|o| o.view == *view)
-        && view.is_bijection(elements)
-        && feeder.output.view.is_bijection(elements);
-    if !fits {
+    let view = &reader.inputs.iter().find(|o| o.value == through)?.view;
+    if !view.is_bijection(elements) || !feeder.output.view.is_bijection(elements) {
         return None;
     }
     let map = Axes::of(&feeder.output.view, view)?;
+    join_with(feeder, reader, through, most, |view| Some(map.view(view)))
+}
+
+/// The same where `feeder` is one of several kernels that each write a part of the value, as a
+/// concatenation's are: each computes its part of what `reader` computes.
+fn join_part(feeder: &Op, reader: &Op, through: usize, elements: usize, most: usize) -> Option<Op> {
+    let view = &reader.inputs.iter().find(|o| o.value == through)?.view;
+    if !view.is_contiguous() || view.elements() != elements {
+        return None;
+    }
+    join_with(feeder, reader, through, most, |view| feeder.output.view.after(view))
+}
+
+/// The joined kernel; `map` turns a view of the reader's axes into one of the feeder's.
+fn join_with(
+    feeder: &Op,
+    reader: &Op,
+    through: usize,
+    most: usize,
+    map: impl Fn(&View) -> Option<View>,
+) -> Option<Op> {
+    let mut loads = reader.inputs.iter().filter(|o| o.value == through);
+    let view = &loads.next()?.view;
+    if !loads.all(|o| o.view == *view) {
+        return None;
+    }
     let first = feeder.inputs.len();
     let mut inputs = feeder.inputs.clone();
     for operand in &reader.inputs {
-        inputs.push(Operand { view: map.view(&operand.view), ..operand.clone() });
+        inputs.push(Operand { view: map(&operand.view)?, ..operand.clone() });
     }
     let is_hole = |instr: &Instr| matches!(instr, Instr::Load(i) if reader.inputs.get(*i).is_some_and(|o| o.value == through));
     let rename = |instr: &Instr| match instr {
@@ -70,7 +114,7 @@ fn join(feeder: &Op, reader: &Op, through: usize, elements: usize, most: usize) 
     let expr = reader.expr.substitute(is_hole, &feeder.expr, rename);
     let mut nodes = feeder.nodes.clone();
     nodes.extend(reader.nodes.iter().filter(|n| !feeder.nodes.contains(n)).cloned());
-    let output = Operand { view: map.view(&reader.output.view), ..reader.output.clone() };
+    let output = Operand { view: map(&reader.output.view)?, ..reader.output.clone() };
     let mut joined = Op { nodes, core: feeder.core.clone(), inputs, expr, output };
     tidy(&mut joined);
     (joined.inputs.len() < most).then_some(joined)

@@ -4,7 +4,9 @@ mod attention;
 mod dead;
 mod fold;
 mod fuse;
+mod gain;
 mod merge;
+mod normalise;
 mod scale;
 
 use serde::{Deserialize, Serialize};
@@ -21,12 +23,16 @@ pub struct Passes {
     pub fold: bool,
     /// Kernels that nobody reads are dropped.
     pub dead: bool,
-    /// Elementwise kernels and copies join the kernel that feeds them.
+    /// Elementwise kernels and copies join the kernels that feed them.
     pub fuse: bool,
-    /// A constant factor behind a matrix product moves into its weights.
+    /// A constant factor behind a matrix product moves into its weights, one before it behind it.
     pub scale: bool,
     /// Products of one input by several weights (query, key, value) become one.
     pub merge: bool,
+    /// Gains and shifts of normalisations move into the weights and biases behind them.
+    pub gain: bool,
+    /// A normalisation that one product reads becomes part of that product.
+    pub normalise: bool,
     /// Product, softmax, product become one kernel that stores no scores.
     pub attention: bool,
     /// Scratch buffers are used again once their value is dead.
@@ -39,8 +45,35 @@ impl Passes {
     /// None: one kernel or more for every node.
     pub const NONE: Passes = Passes::same(false);
 
+    /// Each by its name, in the order they are applied, and whether it is on.
+    pub fn named(&self) -> [(&'static str, bool); 10] {
+        [
+            ("views", self.views),
+            ("fold", self.fold),
+            ("dead", self.dead),
+            ("fuse", self.fuse),
+            ("scale", self.scale),
+            ("merge", self.merge),
+            ("gain", self.gain),
+            ("normalise", self.normalise),
+            ("attention", self.attention),
+            ("reuse", self.reuse),
+        ]
+    }
+
     const fn same(on: bool) -> Passes {
-        Passes { views: on, fold: on, dead: on, fuse: on, scale: on, merge: on, attention: on, reuse: on }
+        Passes {
+            views: on,
+            fold: on,
+            dead: on,
+            fuse: on,
+            scale: on,
+            merge: on,
+            gain: on,
+            normalise: on,
+            attention: on,
+            reuse: on,
+        }
     }
 }
 
@@ -66,6 +99,12 @@ pub(crate) fn run(program: &mut Program, passes: &Passes, target: &Target) {
     }
     if passes.merge {
         merge::run(program);
+    }
+    if passes.gain {
+        gain::run(program);
+    }
+    if passes.normalise {
+        normalise::run(program);
     }
     if passes.attention {
         attention::run(program, target);

@@ -140,10 +140,26 @@ pub fn validate(plan: &Plan) {
             .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
         let mut validator = naga::valid::Validator::new(
             naga::valid::ValidationFlags::all(),
-            naga::valid::Capabilities::empty(),
+            if plan.target.subgroups {
+                naga::valid::Capabilities::SUBGROUP
+            } else {
+                naga::valid::Capabilities::empty()
+            },
         );
         validator.validate(&module).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
     }
+}
+
+/// `target` with subgroups, as wide as the adapter's where there is one that has them.
+pub fn shared(target: Target) -> Target {
+    let first = Adapters::list().into_iter().next().map_or(0, |adapter| adapter.target.subgroup_size);
+    Target { subgroups: true, subgroup_size: if first == 0 { 8 } else { first }, ..target }
+}
+
+/// Whether plans for `target` can run here.
+fn runs(target: &Target) -> bool {
+    let first = Adapters::list().into_iter().next();
+    first.is_some_and(|a| !target.subgroups || a.target.subgroup_size == target.subgroup_size)
 }
 
 /// Plans `case` in every variant, validates the kernels, runs them where an adapter exists, and
@@ -151,16 +167,18 @@ pub fn validate(plan: &Plan) {
 pub fn check_within(case: &Case, bound: f64) {
     let want = reference::run(&case.graph, &case.inputs);
     let have_adapter = adapter();
-    for (class, passes) in [
-        (AdapterClass::Software, Passes::ALL),
-        (AdapterClass::Software, Passes::NONE),
-        (AdapterClass::Gpu, Passes::ALL),
+    for (class, passes, subgroups) in [
+        (AdapterClass::Software, Passes::ALL, false),
+        (AdapterClass::Software, Passes::ALL, true),
+        (AdapterClass::Software, Passes::NONE, false),
+        (AdapterClass::Gpu, Passes::ALL, false),
     ] {
         let target = Target { class, ..Target::webgpu_minimum() };
+        let target = if subgroups { shared(target) } else { target };
         let options = PlanOptions { passes, ..PlanOptions::default() };
         let plan = plan_with(&case.graph, &target, &options).unwrap_or_else(|e| panic!("{}: {e}", case.name));
         validate(&plan);
-        if !have_adapter {
+        if !have_adapter || !runs(&target) {
             continue;
         }
         let session = Session::from_plan(plan, &Options::default()).unwrap();
@@ -199,7 +217,9 @@ fn validate_for_browsers(plan: &Plan) {
     let number = FILES.fetch_add(1, Ordering::Relaxed);
     let path = std::env::temp_dir().join(format!("masktas-kernel-{}-{number}.wgsl", std::process::id()));
     for text in &plan.kernels {
-        std::fs::write(&path, text).unwrap();
+        // Browsers want the directive that naga does not know yet.
+        let enable = if text.contains("subgroup") { "enable subgroups;\n" } else { "" };
+        std::fs::write(&path, format!("{enable}{text}")).unwrap();
         match std::process::Command::new("tint").args(["--format", "wgsl"]).arg(&path).output() {
             Ok(output) => {
                 let why = String::from_utf8_lossy(&output.stderr);

@@ -219,13 +219,14 @@ fn compute(node: &Node, ins: &[Option<Value>], index: usize, dtype: Dtype, shape
                 sum
             })
         }
-        "LayerNormalization" => {
+        "LayerNormalization" | "RMSNormalization" => {
             let first = axis(-1, rank(0));
             let epsilon = f64::from(node.float("epsilon").unwrap_or(1e-5));
             let tail = coordinates(&shape[first..]);
             Value::new(dtype, shape, |c| {
                 let row: Vec<f64> = tail.iter().map(|t| x(0).at(&[&c[..first], t].concat())).collect();
-                let mean = row.iter().sum::<f64>() / row.len() as f64;
+                let centred = node.op == "LayerNormalization";
+                let mean = if centred { row.iter().sum::<f64>() / row.len() as f64 } else { 0.0 };
                 let variance = row.iter().map(|v| (v - mean).powi(2)).sum::<f64>() / row.len() as f64;
                 let y = (x(0).at(c) - mean) / (variance + epsilon).sqrt();
                 y * x(1).spread(c) + if has(2) { x(2).spread(c) } else { 0.0 }

@@ -1,0 +1,122 @@
+//! `masktas run --explain`, `--trace` and `--tune`: how our own runtime runs a model.
+
+use std::path::PathBuf;
+
+use masktas_runtime::session::{Options, Session, Timed};
+use masktas_runtime::{Dim, Graph, Tensor};
+use serde_json::{Value, json};
+
+use crate::console::{Answer, Console, Outcome};
+use crate::table::Table;
+
+/// Traced runs; the least time of each kernel is shown.
+const TRACED: usize = 10;
+
+/// What is asked of the plan.
+#[derive(Clone, Copy)]
+pub struct Shown {
+    pub explain: bool,
+    pub trace: bool,
+    pub tune: bool,
+}
+
+impl Shown {
+    pub fn any(self) -> bool {
+        self.explain || self.trace || self.tune
+    }
+}
+
+/// The plan of `graph`: with `trace` the times of its kernels on `image`, or on zeros; with `tune` for the
+/// kernel variants that are fastest here.
+pub fn show(
+    graph: &Graph,
+    image: Option<&Tensor>,
+    adapter: Option<String>,
+    shown: Shown,
+    console: &mut Console,
+) -> Outcome {
+    let symbols = graph.inputs.iter().flat_map(|input| &input.shape).filter_map(|dim| match dim {
+        Dim::Symbol(symbol) => Some((symbol.clone(), 1)),
+        Dim::Fixed(_) => None,
+    });
+    let options = Options { adapter, symbols: symbols.collect(), ..Options::default() };
+    let mut text = String::new();
+    let mut tuned = None;
+    let session = if shown.tune {
+        console.say("trying each set of kernel variants; this takes seconds");
+        let cache = choices();
+        let tell = |variant, time| text.push_str(&format!("{variant}: {time:.2} ms\n"));
+        let (session, found) = Session::load_tuned(graph, &options, cache.as_deref(), tell)?;
+        let known = if found.tried.is_empty() { ", as found earlier" } else { "" };
+        text.push_str(&format!("fastest: {}{known}\n\n", found.variant));
+        tuned = Some(found.variant);
+        session
+    } else {
+        Session::load(graph, &options)?
+    };
+    let info = session.info();
+    text.push_str(&if shown.explain { info.to_string() } else { format!("{}\n", info.adapter) });
+    let mut timed = Vec::new();
+    if shown.trace {
+        let mut inputs = Vec::new();
+        for port in &info.inputs {
+            let given = image.filter(|image| image.shape() == port.shape && image.dtype() == port.dtype);
+            let tensor = match given {
+                Some(image) => image.clone(),
+                None => Tensor::zeros(port.shape.clone(), port.dtype)?,
+            };
+            inputs.push((port.name.as_str(), tensor));
+        }
+        // The first run compiles kernels.
+        session.run(&inputs)?;
+        timed = session.trace(&inputs)?;
+        for _ in 1..TRACED {
+            for (least, now) in timed.iter_mut().zip(session.trace(&inputs)?) {
+                least.nanoseconds = least.nanoseconds.min(now.nanoseconds);
+            }
+        }
+        text.push_str(&format!("\n{}", times(&timed, console)));
+    }
+    let dispatches: Vec<Value> = info
+        .dispatches
+        .iter()
+        .enumerate()
+        .map(|(at, dispatch)| {
+            json!({
+                "family": dispatch.family, "kernel": dispatch.kernel, "workgroups": dispatch.workgroups,
+                "bindings": dispatch.bindings, "nodes": dispatch.nodes,
+                "microseconds": timed.get(at).map(|timed| timed.nanoseconds / 1e3),
+            })
+        })
+        .collect();
+    let passes = info.passes.unwrap_or_default();
+    let json = json!({
+        "model": info.name, "adapter": info.adapter, "passes": passes, "pipelines": info.pipelines,
+        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches, "variant": tuned,
+    });
+    Ok(Answer::new(text, json))
+}
+
+/// Where choices of kernel variants are kept; `None` where there is no home.
+fn choices() -> Option<PathBuf> {
+    let from = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let cache = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))?;
+    Some(cache.join("masktas").join("kernels.json"))
+}
+
+/// Kernels with their times, in order, and the share of each in all.
+fn times(timed: &[Timed], console: &Console) -> String {
+    let all: f64 = timed.iter().map(|timed| timed.nanoseconds).sum();
+    let mut table = Table::new(&["us", "share", "kernel", "nodes"]);
+    for one in timed {
+        let share = 100.0 * one.nanoseconds / all.max(1.0);
+        let first = one.nodes.first().cloned().unwrap_or_default();
+        table.row(vec![
+            format!("{:.1}", one.nanoseconds / 1e3).into(),
+            format!("{share:.1} %").into(),
+            one.family.clone().into(),
+            first.into(),
+        ]);
+    }
+    format!("{}{:.1} us in all kernels\n", table.show(console.style), all / 1e3)
+}
