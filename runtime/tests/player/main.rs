@@ -6,4 +6,5 @@
 mod common;
 mod operators;
 mod passes;
+mod serial;
 mod session;
