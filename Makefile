@@ -12,6 +12,8 @@ TORCH_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/torch
 # The Python environments with the ONNX node tests, and with the exporters; MASKTAS_EXPORTERS names another Python for these.
 CONFORMANCE_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/conformance
 EXPORTERS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/exporters
+# onnxruntime-web, which the page's player is compared with.
+ORT_WEB_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort-web
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
@@ -23,8 +25,10 @@ GPU_FEATURE_cuda := cuda
 # A run whose supernet is trained just long enough for its score to tell subnets apart.
 SCORE_RUN ?= runs/score
 # What make has put in place, under the names that tests look for.
-test bench bench-latency: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
+test test-web bench bench-latency: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
 test: export MASKTAS_PYTHON ?= $(CHECKER_DIR)/bin/python
+# The browser that shows pages; only these two targets look for one.
+test-web bench-web: export MASKTAS_CHROMIUM ?= $(shell command -v chromium || echo chromium)
 # Engines and checker are there, so a test that would skip for want of one fails instead; 0 lets it skip.
 test: export MASKTAS_REQUIRE_ENGINES ?= 1
 CARGO ?= cargo
@@ -34,7 +38,7 @@ PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent conformance exporters test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
+.PHONY: agent bench-web conformance exporters test-agent test-web help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -72,6 +76,10 @@ exporters: setup ## Run model files written by PyTorch's exporters and quantised
 	@$(or $(MASKTAS_EXPORTERS),$(EXPORTERS_DIR)/bin/python) scripts/exporters.py target/exported
 	MASKTAS_EXPORTED="$(abspath target/exported)" $(CARGO) test --release -p masktas-runtime --test exporters -- --nocapture
 
+test-web: ort ## Show the pages of `masktas export --web` in a headless Chromium with software WebGPU, which apt installs where there is one.
+	@scripts/setup.sh chromium
+	$(CARGO) test --release --test web -- --nocapture
+
 check: ## Formatting, lints and documentation, warnings being errors.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --release --workspace --lib --bins -- -D warnings
@@ -89,6 +97,12 @@ bench-training: setup ## Time the supernet's training step beside PyTorch, which
 bench-latency: ort checker ## Time ONNX files in turn by `masktas profile` and by a plain loop over Python's onnxruntime; ARGS="FILE... --rounds N".
 	$(CARGO) build --release
 	@$(or $(MASKTAS_PYTHON),$(CHECKER_DIR)/bin/python) scripts/bench_latency.py --masktas $(PROGRAM) $(ARGS)
+
+bench-web: setup ## Time the page's player beside onnxruntime-web, which npm fetches first (33 MB), in a headless Chromium.
+	@scripts/setup.sh npm
+	@scripts/setup.sh chromium
+	@scripts/ort_web.sh "$(ORT_WEB_DIR)"
+	MASKTAS_ORT_WEB="$(ORT_WEB_DIR)" $(CARGO) test --release --test web beside_onnxruntime_web -- --nocapture
 
 bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128", SCORE_SET="--set KEY=VALUE".
 	$(CARGO) build --release

@@ -3,7 +3,7 @@
 //! - **`plan.json`**: an object with `version` ([`PLAN_VERSION`]), `name`, `target`, `inputs`, `outputs` and `buffers` as the
 //!   fields of [`Plan`]. `lines` holds the different lines of all kernels, and each of `kernels` the places of its lines
 //!   there, in order: kernels differ by few. Each of `dispatches` is as [`Dispatch`], its `bindings` being
-//!   `[buffer, offset, bytes]`.
+//!   `[buffer, offset, bytes]` and its `nodes` being left out where there are none.
 //! - **`weights.bin`**: [`Plan::weights`], in 32-bit words with the lowest byte first: the contents of the buffers whose
 //!   role is `weight`, one after another in the order of `buffers`. It has as many bytes as these buffers together.
 //!
@@ -91,6 +91,7 @@ struct StoredDispatch {
     bindings: Vec<(usize, u64, u64)>,
     workgroups: [u32; 3],
     family: String,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     nodes: Vec<String>,
 }
 

@@ -1,6 +1,8 @@
-//! `masktas export`: a member of a front as an ONNX file that every engine agrees on.
+//! `masktas export`: a member of a front as an ONNX file that every engine agrees on, and as a web page.
 
-use std::path::PathBuf;
+mod web;
+
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use masktas_export::lower::Batch;
@@ -9,7 +11,7 @@ use masktas_search::Error;
 use masktas_search::front::Pick;
 use masktas_search::pipeline::{self, ExportOptions};
 use masktas_search::run::Run;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::shown;
 use crate::cli::EngineArgs;
@@ -20,23 +22,26 @@ use crate::table::bytes;
 /// Options of `masktas export`.
 #[derive(Args)]
 pub struct Options {
-    /// Folder of the run
+    /// Folder of the run; with --web an ONNX file does as well
     run: PathBuf,
-    /// Which member of the front: knee, best, fastest, or an id
-    #[arg(long, value_name = "WHICH", default_value = "knee")]
-    pick: String,
-    /// What the model puts out
-    #[arg(long, value_enum, default_value = "features")]
-    head: Head,
-    /// Images per run: a number, or `dynamic`
-    #[arg(long, value_name = "N", default_value = "1", value_parser = batch)]
-    batch: Batch,
-    /// ONNX operator set
-    #[arg(long, value_name = "N", default_value = "17", value_parser = opset)]
-    opset: i64,
+    /// Which member of the front: knee, best, fastest, or an id [default: knee]
+    #[arg(long, value_name = "WHICH")]
+    pick: Option<String>,
+    /// What the model puts out [default: features]
+    #[arg(long, value_enum)]
+    head: Option<Head>,
+    /// Images per run: a number, or `dynamic` [default: 1]
+    #[arg(long, value_name = "N", value_parser = batch)]
+    batch: Option<Batch>,
+    /// ONNX operator set [default: 17]
+    #[arg(long, value_name = "N", value_parser = opset)]
+    opset: Option<i64>,
     /// Folder of the files [default: models in the run]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
+    /// Write a web page as well, into this folder: it runs the model on photos in the browser, by WebGPU
+    #[arg(long, value_name = "DIR")]
+    web: Option<PathBuf>,
     #[command(flatten)]
     engines: EngineArgs,
 }
@@ -65,16 +70,40 @@ fn opset(text: &str) -> Result<i64, String> {
     }
 }
 
+impl Options {
+    /// An option that only a run's member can have.
+    fn of_a_run(&self) -> Option<&'static str> {
+        [
+            ("--pick", self.pick.is_some()),
+            ("--head", self.head.is_some()),
+            ("--batch", self.batch.is_some()),
+            ("--opset", self.opset.is_some()),
+            ("--out", self.out.is_some()),
+        ]
+        .into_iter()
+        .find_map(|(option, given)| given.then_some(option))
+    }
+}
+
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
+    if options.run.is_file() {
+        return file(&options.run, options, console);
+    }
+    if let (Some(_), Some(Batch::Fixed(count @ 2..))) = (&options.web, options.batch) {
+        let text = format!("--web shows one photo at a time and --batch is {count}; leave one of them out");
+        return Err(Failure::usage(text));
+    }
+    let opset = options.opset.unwrap_or(17);
     let how = ExportOptions {
-        classifier: options.head == Head::Classifier,
-        batch: options.batch,
-        opset: options.opset,
+        classifier: options.head == Some(Head::Classifier),
+        batch: options.batch.unwrap_or(Batch::Fixed(1)),
+        opset,
         out: options.out.clone(),
     };
     // First, whether there is a run at all.
     Run::open_read_only(&options.run)?;
-    let (pick, engines) = (Pick::parse(&options.pick), options.engines.ready()?);
+    let pick = Pick::parse(options.pick.as_deref().unwrap_or("knee"));
+    let engines = options.engines.ready()?;
     let exported = pipeline::export(&options.run, &pick, &how, &engines, &mut console.reporter);
     let (member, files, parity) = match exported {
         Err(Error::Interrupted) => {
@@ -97,6 +126,60 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     } else {
         format!("\nparity: {}\nnext: masktas run {} IMAGE\n", parity.verdict, files.model.display())
     });
-    let json = json!({ "member": member, "files": files, "parity": parity, "opset": options.opset });
-    Ok(Answer { exit: if failed { Exit::Check } else { Exit::Ok }, ..Answer::new(text, json) })
+    let mut exit = if failed { Exit::Check } else { Exit::Ok };
+    let mut json = json!({ "member": member, "files": files, "parity": parity, "opset": opset });
+    if let Some(folder) = &options.web {
+        let (page, page_json, page_exit) = page(&files.model, folder, options, console)?;
+        text.push_str(&format!("\n{page}"));
+        json["web"] = page_json;
+        exit = if exit == Exit::Ok { page_exit } else { exit };
+    }
+    Ok(Answer { exit, ..Answer::new(text, json) })
+}
+
+/// An ONNX file, which only has a page made of it.
+fn file(model: &Path, options: &Options, console: &mut Console) -> Outcome {
+    let Some(folder) = &options.web else {
+        let text = format!(
+            "{0} is a file, not a run; a page is made of it by: masktas export {0} --web DIR",
+            model.display()
+        );
+        return Err(Failure::usage(text));
+    };
+    if let Some(option) = options.of_a_run() {
+        let text = format!("{option} is for a run, and {} is a file; leave it out", model.display());
+        return Err(Failure::usage(text));
+    }
+    let (text, json, exit) = page(model, folder, options, console)?;
+    Ok(Answer { exit, ..Answer::new(text, json!({ "web": json })) })
+}
+
+/// Writes a page and says what is in it and how to see it.
+fn page(
+    model: &Path,
+    folder: &Path,
+    options: &Options,
+    console: &Console,
+) -> Result<(String, Value, Exit), Failure> {
+    let web::Written { page, replayed } = web::write(model, folder, options.engines.adapter.as_deref())?;
+    let whole: u64 = page.files.values().sum();
+    let mut text = format!(
+        "{}  {}, of them {} besides weights\n",
+        folder.display(),
+        bytes(whole),
+        bytes(page.overhead())
+    );
+    let mut exit = Exit::Ok;
+    match &replayed {
+        Ok(parity) => {
+            text.push_str(&format!("\n{}\npage: {}\n", shown::parity(parity, console.style), parity.verdict));
+            if parity.verdict == Verdict::Fail {
+                exit = Exit::Check;
+            }
+        }
+        Err(why) => text.push_str(&format!("page: not checked, {why}\n")),
+    }
+    text.push_str(&format!("next: python3 -m http.server --directory {} 8000\n", folder.display()));
+    let json = json!({ "folder": page.folder, "files": page.files, "parity": replayed.ok() });
+    Ok((text, json, exit))
 }
