@@ -18,9 +18,7 @@ function say(text, bad = false) {
   at('status').classList.toggle('bad', bad);
 }
 
-function complain(error) {
-  say([error.message, error.next].filter(Boolean).join(' '), true);
-}
+const told = (error) => [error.message, error.next].filter(Boolean).join(' ');
 
 function element(name, text, parent) {
   const made = document.createElement(name);
@@ -111,7 +109,14 @@ function take(model, list) {
     turn = turn.then(async () => {
       say(`looking at ${file.name || 'the photo'}…`);
       await show(model, file);
-    }).catch((error) => complain(Object.assign(error, { message: `${file.name || 'The photo'}: ${error.message}` })));
+    }).catch((error) => {
+      // A card of its own: the next photo takes the line above.
+      const text = `${file.name || 'The photo'}: ${told(error)}`;
+      say(text, true);
+      const card = element('article', '');
+      element('p', text, card).className = 'bad';
+      at('results').prepend(card);
+    });
   }
 }
 
@@ -145,5 +150,5 @@ try {
   listen(model);
   say('Ready.');
 } catch (error) {
-  complain(error);
+  say(told(error), true);
 }

@@ -61,10 +61,10 @@ async function findAdapter() {
   return adapter;
 }
 
-async function get(folder, file) {
+async function get(folder, file, query = '') {
   let answer;
   try {
-    answer = await fetch(`${folder}/${file}`);
+    answer = await fetch(`${folder}/${file}${query}`);
   } catch (error) {
     throw new PlayError(`${file} cannot be fetched: ${error.message}.`,
       'Serve the folder, for example by `python3 -m http.server` in it, and open http://localhost:8000.');
@@ -87,7 +87,7 @@ async function json(folder, file) {
 /** The weights, which must be those that the plan was written with. */
 async function bytes(folder, { file, bytes: total, sha256 }, progress) {
   // The digest in the address keeps a browser from mixing two exports out of its cache.
-  const answer = await get(folder, `${file}?${sha256.slice(0, 16)}`);
+  const answer = await get(folder, file, `?${sha256.slice(0, 16)}`);
   const whole = new Uint8Array(total);
   const reader = answer.body.getReader();
   let at = 0;

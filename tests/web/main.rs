@@ -359,10 +359,7 @@ fn what_is_wrong_is_said_on_the_page() {
     let folder = page("incomplete");
     fs::remove_file(folder.join(web::WEIGHTS)).unwrap();
     let missing = status(&serve(folder));
-    assert!(
-        missing.contains("weights.bin") && missing.contains("cannot be fetched: the server says 404"),
-        "{missing}"
-    );
+    assert!(missing.contains("weights.bin cannot be fetched: the server says 404"), "{missing}");
 
     let folder = page("newer");
     let model =
@@ -380,7 +377,12 @@ fn what_is_wrong_is_said_on_the_page() {
     chromium.open(&serve(folder));
     chromium.wait_for("document.getElementById('status').textContent === 'Ready.'");
     chromium.choose("#files", &[text, photo]);
-    chromium.wait_for("document.querySelectorAll('article').length === 1");
+    chromium.wait_for("document.querySelectorAll('article table').length === 1");
+    let said = chromium.evaluate("document.querySelector('article .bad').textContent");
+    assert_eq!(
+        said,
+        "text.jpg: This is not a picture that the browser can read. Give a JPEG, PNG or WebP file."
+    );
     // Dropped and pasted photos are taken too, and the keyboard reaches the field.
     let focus = "(document.getElementById('files').focus(), document.activeElement.id)";
     assert_eq!(chromium.evaluate(focus), "files");
@@ -393,5 +395,5 @@ fn what_is_wrong_is_said_on_the_page() {
       dispatchEvent(new ClipboardEvent('paste', { clipboardData: data }));
     })()";
     chromium.evaluate(give);
-    chromium.wait_for("document.querySelectorAll('article').length === 3");
+    chromium.wait_for("document.querySelectorAll('article table').length === 3");
 }
