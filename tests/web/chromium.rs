@@ -44,6 +44,9 @@ impl Chromium {
     /// Starts `program` with an empty tab; `more` are further flags.
     pub fn start(program: &Path, more: &[&str]) -> Chromium {
         let profile = tempfile::tempdir().unwrap();
+        if let Err(error) = Command::new(program).arg("--version").output() {
+            panic!("{}: {error}; MASKTAS_CHROMIUM names no browser", program.display());
+        }
         // The protocol's pipe is descriptors 3 and 4, which a shell can give it.
         let mut child = Command::new("sh")
             .args(["-c", "exec \"$0\" \"$@\" 3<&0 4>&1 </dev/null >/dev/null 2>&1"])
