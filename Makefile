@@ -15,6 +15,8 @@ EXPORTERS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/exporters
 # The Python environment with ONNX Runtime's WebGPU provider, and the software Vulkan drivers that it is compared on.
 WEBGPU_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/webgpu
 DRIVERS_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/drivers
+# onnxruntime-web, which the page's player is compared with.
+ORT_WEB_DIR := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/ort-web
 CIFAR10 ?= data/cifar-10-batches-bin
 DEMO ?= runs/demo
 CIFAR10_RUN ?= runs/cifar10
@@ -26,8 +28,10 @@ GPU_FEATURE_cuda := cuda
 # A run whose supernet is trained just long enough for its score to tell subnets apart.
 SCORE_RUN ?= runs/score
 # What make has put in place, under the names that tests look for.
-test bench bench-latency: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
+test test-web bench bench-latency: export MASKTAS_ORT_LIB ?= $(ORT_DIR)/$(shell sed -n 's/^onnxruntime==\([0-9.]*\).*/libonnxruntime.so.\1/p' scripts/onnxruntime.txt)
 test: export MASKTAS_PYTHON ?= $(CHECKER_DIR)/bin/python
+# The browser that shows pages; only these two targets look for one.
+test-web bench-web: export MASKTAS_CHROMIUM ?= $(shell command -v chromium || echo chromium)
 # Engines and checker are there, so a test that would skip for want of one fails instead; 0 lets it skip.
 test: export MASKTAS_REQUIRE_ENGINES ?= 1
 # Which part libFuzzer tries, and for how long.
@@ -41,7 +45,7 @@ EXAMPLES := $(or $(CARGO_TARGET_DIR),target)/release/examples
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu bench-runtime
+.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu bench-runtime bench-web test-web
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -82,6 +86,10 @@ exporters: setup ## Run model files written by PyTorch's exporters and quantised
 fuzz: setup ## Give changed model files to the runtime's reader and planner; FUZZ=read or FUZZ=plan, FUZZ_SECONDS=3600.
 	@scripts/fuzz.sh "$(FUZZ)" "$(FUZZ_SECONDS)"
 
+test-web: ort ## Show the pages of `masktas export --web` in a headless Chromium with software WebGPU, which apt installs where there is one.
+	@scripts/setup.sh chromium
+	$(CARGO) test --release --test web -- --nocapture
+
 check: ## Formatting, lints and documentation, warnings being errors.
 	$(CARGO) fmt --all -- --check
 	$(CARGO) clippy --release --workspace --lib --bins -- -D warnings
@@ -113,6 +121,12 @@ bench-runtime: setup ## Time the wgpu runtime beside ONNX Runtime's WebGPU provi
 	  --only vit-micro-32=lavapipe $(ARGS) \
 	  vit-micro=target/bench-runtime/vit-micro-1.onnx:1:32 vit-micro-32=target/bench-runtime/vit-micro-32.onnx:32:32 \
 	  vit-tiny=target/bench-runtime/vit-tiny-1.onnx:1:32
+
+bench-web: setup ## Time the page's player beside onnxruntime-web, which npm fetches first (33 MB), in a headless Chromium.
+	@scripts/setup.sh npm
+	@scripts/setup.sh chromium
+	@scripts/ort_web.sh "$(ORT_WEB_DIR)"
+	MASKTAS_ORT_WEB="$(ORT_WEB_DIR)" $(CARGO) test --release --test web beside_onnxruntime_web -- --nocapture
 
 bench-score: cifar10 ## Train a supernet on CIFAR-10, then rank subnets by short lists of images and by a long one; ARGS="--images 64,128", SCORE_SET="--set KEY=VALUE".
 	$(CARGO) build --release

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what the build and the demo need beside Rust, git and make; says nothing where it is all there.
 # `setup.sh npm` asks for npm as well, which only `make cifar10` needs, and `setup.sh venv` for Python's venv module,
-# which only the Python environments of `make checker` and `make bench-training` need.
+# which only the Python environments of `make checker` and `make bench-training` need, `setup.sh chromium` for a browser,
+# which only `make test-web` and `make bench-web` need.
 # With apt it installs, through sudo where it has to; elsewhere it names what is missing and stops.
 set -euo pipefail
 
@@ -19,6 +20,9 @@ look() {
         need "a Vulkan driver" mesa-vulkan-drivers
     if [ "${1:-}" = npm ]; then
         command -v npm >/dev/null || need npm npm
+    fi
+    if [ "${1:-}" = chromium ]; then
+        command -v "${MASKTAS_CHROMIUM:-chromium}" >/dev/null || need Chromium chromium
     fi
     # Debian's Python has the module without what it puts into a new environment.
     if [ "${1:-}" = venv ]; then

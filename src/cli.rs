@@ -131,7 +131,7 @@ pub enum Command {
     Front(commands::front::Options),
     /// Write a run's report: one HTML file that needs nothing else
     Report(commands::report::Options),
-    /// Write a member of a run's front as ONNX and check it in every engine
+    /// Write a member of a run's front as ONNX, checked in every engine, and as a web page
     Export(commands::export::Options),
     /// Run a model on images
     Run(commands::run::Options),

@@ -134,7 +134,7 @@ fn of_export(error: &masktas_export::Error) -> Exit {
     use masktas_export::Error as E;
     match error {
         E::Runtime(error) => of_runtime(error),
-        E::InvalidArch { .. } | E::UnsupportedOption { .. } => Exit::Usage,
+        E::InvalidArch { .. } | E::UnsupportedOption { .. } | E::InvalidPage { .. } => Exit::Usage,
         _ => Exit::Failure,
     }
 }

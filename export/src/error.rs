@@ -65,7 +65,7 @@ pub enum Error {
     /// A file could not be read or written.
     #[error("cannot {action} {}: {source}; check the path, its permissions and the free space", path.display())]
     Io {
-        /// `read` or `write`.
+        /// `read`, `write` or `make the folder`.
         action: &'static str,
         /// The file.
         path: PathBuf,
@@ -96,6 +96,14 @@ pub enum Error {
     #[error("golden pair: {what}: {why}; make the pair with the model that is exported")]
     InvalidGolden {
         /// Input or output.
+        what: String,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// A model that a page cannot show.
+    #[error("no page for this model: {what} {why}; export it with masktas for one image a run")]
+    InvalidPage {
+        /// The part of the model.
         what: String,
         /// What is wrong with it.
         why: String,

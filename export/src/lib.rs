@@ -11,6 +11,8 @@
 //!   Preprocess, Provenance (metadata)        └─► NAME.golden.safetensors
 //! ```
 //!
+//! [`web::write`] makes a graph a folder for any static host: a page that runs the model in a browser.
+//!
 //! What it does not do: it trains nothing and runs nothing.
 
 pub mod arch;
@@ -19,10 +21,12 @@ pub mod files;
 pub mod lower;
 pub mod onnx;
 pub mod package;
+pub mod web;
 pub mod weights;
 
 pub use arch::{Arch, VitArch, VitBlock};
 pub use error::{Error, Result};
 pub use lower::{Batch, Head, LowerOptions, lower, relative_bucket};
 pub use package::{Golden, Labels, Package, Provenance};
+pub use web::WebPage;
 pub use weights::{Weights, names_and_shapes};

@@ -79,7 +79,7 @@ struct Ran {
 }
 
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
-    let model = read(&options.model)?;
+    let model = read_model(&options.model)?;
     let graph = onnx::read(&model)?;
     let inputs = images(options, &graph)?;
     let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
@@ -134,7 +134,8 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     Ok(Answer { exit, ..Answer::new(text, json) })
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, Failure> {
+/// The bytes of the model that the command line names.
+pub fn read_model(path: &Path) -> Result<Vec<u8>, Failure> {
     let length = std::fs::metadata(path).map_err(|error| Failure::given(path, error))?.len();
     if length > MODEL_MAX {
         let text =

@@ -5,14 +5,15 @@
 //! ```
 //!
 //! A [`Plan`] holds the texts of its kernels, the sizes of its buffers, the dispatches in order and
-//! the weights. It refers to no live adapter: [`Target`] says what it may use. Everything but the
-//! weights serialises with serde; the weights are one block of bytes, [`Plan::weights`].
+//! the weights. It refers to no live adapter: [`Target`] says what it may use. [`Plan::write`] gives
+//! it as two files, of which [`Plan::read`] trusts nothing.
 
 mod buffers;
 mod host;
 mod lower;
 mod passes;
 mod program;
+mod serial;
 mod taps;
 
 use std::collections::BTreeMap;
@@ -26,6 +27,7 @@ use crate::tensor::Dtype;
 
 pub use buffers::{from_words, to_words};
 pub use passes::Passes;
+pub use serial::{BUFFER_BYTES_MAX, PLAN_BYTES_MAX, PlanFiles};
 
 /// Version of [`Plan`]'s layout; a player refuses others.
 pub const PLAN_VERSION: u32 = 1;

@@ -7,5 +7,6 @@ mod common;
 mod joined;
 mod operators;
 mod passes;
+mod serial;
 mod session;
 mod surface;
