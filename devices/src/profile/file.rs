@@ -179,7 +179,10 @@ mod tests {
         assert!(text.contains('9') && text.contains("reads 1") && text.contains("p.json"), "{text}");
         assert!(read("{}").contains("masktas_profile"));
         let text = read("model,ms\n");
-        assert!(text.contains("p.json is not a profile file") && !text.contains("profile the device again"), "{text}");
+        assert!(
+            text.contains("p.json is not a profile file") && !text.contains("profile the device again"),
+            "{text}"
+        );
         let empty =
             r#""device":"host","version":"0","space":null,"protocol":"imported","threads":1,"engines":[]"#;
         assert!(read(&format!(r#"{{"masktas_profile":1,{empty},"more":1}}"#)).contains("more"));

@@ -69,7 +69,9 @@ impl Remote {
 
     fn link(&mut self) -> Result<&mut Link> {
         let (device, away) = (self.address.to_string(), &self.away);
-        self.link.as_mut().ok_or_else(|| Error::Lost { device, reason: format!("it did not come back: {away}") })
+        self.link
+            .as_mut()
+            .ok_or_else(|| Error::Lost { device, reason: format!("it did not come back: {away}") })
     }
 
     /// A new line to the device's agent.
@@ -104,9 +106,8 @@ impl Remote {
     fn start(&self, mut command: Command) -> Result<Link> {
         let device = self.address.to_string();
         let program = command.get_program().to_string_lossy().into_owned();
-        let (process, input, output) = Process::start(&mut command).map_err(|error| {
-            unreachable(&self.address, format!("`{program}` cannot be started: {error}"))
-        })?;
+        let (process, input, output) = Process::start(&mut command)
+            .map_err(|error| unreachable(&self.address, format!("`{program}` cannot be started: {error}")))?;
         Link::new(&device, Lines::read(output), Box::new(input), Some(process), None)
     }
 }

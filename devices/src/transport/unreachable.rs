@@ -18,7 +18,8 @@ pub(super) fn before_hello(address: &Address, agent: Option<&Path>, error: Error
     match error {
         Error::Lost { device, reason } => match agent {
             Some(agent) => {
-                let next = format!("see that {} is a masktas-agent for the device's processor", agent.display());
+                let next =
+                    format!("see that {} is a masktas-agent for the device's processor", agent.display());
                 Error::Unreachable { device, reason, next }
             }
             None => unreachable(address, reason),

@@ -55,7 +55,7 @@ fn values(device: &Device, rows: &[Row], style: Style) -> String {
     // Notes are sentences; they follow.
     for row in rows.iter().filter(|row| row.name != "note") {
         any = true;
-        table.row(vec![row.name.as_str().into(), value(row).into(), row.key.as_str().into()]);
+        table.row(vec![name(row).into(), value(row).into(), row.key.as_str().into()]);
     }
     if any {
         text.push_str(&format!(
@@ -75,6 +75,12 @@ fn values(device: &Device, rows: &[Row], style: Style) -> String {
     text
 }
 
+/// A value's path; what is said of each system begins with what it is.
+fn name(row: &Row) -> String {
+    let system = row.name.strip_prefix("runtime.").and_then(|name| name.strip_suffix(".onnxruntime"));
+    system.map_or_else(|| row.name.clone(), |system| format!("onnxruntime on {system}"))
+}
+
 /// A value with its unit, as people read it.
 fn value(row: &Row) -> String {
     match (row.unit.as_str(), row.value.parse::<f64>()) {
@@ -87,7 +93,10 @@ fn value(row: &Row) -> String {
 fn head(device: &Device) -> String {
     let mut text = format!("{}: {}\n", device.name, device.description);
     let line = |name: &str, values: &[String]| {
-        if values.is_empty() { String::new() } else { format!("{name}: {}\n", values.join(", ")) }
+        if values.is_empty() {
+            return String::new();
+        }
+        format!("{}\n", wrap(&format!("{name}: {}", values.join(", ")), WIDTH, 2))
     };
     text.push_str(&line("also called", &device.aliases));
     text.push_str(&format!("family: {}, {}\n", device.family, device.architecture));

@@ -1,8 +1,8 @@
 //! `masktas devices test`.
 
 use clap::Args;
-use masktas_devices::{Catalogue, Check, Status, machine_checks};
 use masktas_devices::agent::EngineState;
+use masktas_devices::{Catalogue, Check, Status, machine_checks};
 use masktas_search::pipeline::Connection;
 use serde_json::{Value, json};
 

@@ -169,7 +169,7 @@ impl Found {
         let mut load: Option<(f64, String)> = None;
         for (engine, row) in &self.rows {
             let who = format!("{} under {engine}", row.id);
-            let said = match &row.outcome {
+            let said: Vec<String> = match &row.outcome {
                 Measured::Measured(m) => {
                     let own = m.load_note();
                     if let Some((now, note)) = m.fingerprint.state.load_1m.zip(own.clone())
@@ -191,7 +191,8 @@ impl Found {
         }
         let mut text = String::new();
         for (note, of) in notes {
-            let who = if of.len() == self.rows.len() && of.len() > 1 { "all".to_owned() } else { of.join(", ") };
+            let who =
+                if of.len() == self.rows.len() && of.len() > 1 { "all".to_owned() } else { of.join(", ") };
             text.push_str(&format!("{who}: {note}\n"));
         }
         text.extend(load.map(|(_, note)| format!("{note}\n")));
@@ -278,7 +279,8 @@ mod tests {
         let mut found = found(vec![measured("a", &[], 0.0), ("ort".into(), failed)]);
         let window = json!({ "at_s": 60.0, "median_ms": 2.5, "p90_ms": 2.6, "runs": 9, "khz": null,
             "temperature_c": null, "throttled": null });
-        let run = json!({ "first_ms": 2.0, "last_ms": 2.5, "slowdown": 1.25, "slowed": true, "windows": [window] });
+        let run =
+            json!({ "first_ms": 2.0, "last_ms": 2.5, "slowdown": 1.25, "slowed": true, "windows": [window] });
         found.sustained.push(("a".into(), "ort".into(), serde_json::from_value(run).unwrap()));
         let csv = found.csv();
         let lines: Vec<Vec<&str>> = csv.lines().map(|line| line.split(',').collect()).collect();
@@ -286,12 +288,21 @@ mod tests {
         for (name, value) in lines[0].iter().zip(&lines[1]) {
             let word = ["model", "engine", "verdict"].contains(name);
             let empty = ["peak_bytes", "energy_mj"].contains(name);
-            assert!(word || empty == value.is_empty() && (empty || value.parse::<f64>().is_ok()), "{name}: {value}");
+            assert!(
+                word || empty == value.is_empty() && (empty || value.parse::<f64>().is_ok()),
+                "{name}: {value}"
+            );
         }
         assert_eq!((lines[1][3], lines[1][18]), ("0.0080", "2.5000"));
-        assert_eq!(lines[2].iter().filter(|value| !value.is_empty()).copied().collect::<Vec<_>>(), ["b", "ort", "failed"]);
+        assert_eq!(
+            lines[2].iter().filter(|value| !value.is_empty()).copied().collect::<Vec<_>>(),
+            ["b", "ort", "failed"]
+        );
         let markdown = found.markdown();
-        assert!(markdown.contains("a under ort for 1.0 min") && markdown.contains("slows down"), "{markdown}");
+        assert!(
+            markdown.contains("a under ort for 1.0 min") && markdown.contains("slows down"),
+            "{markdown}"
+        );
     }
 
     #[test]
