@@ -5,12 +5,13 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use masktas_devices::Address;
 use serde_json::{Map, Value, json};
 use tracing_subscriber::EnvFilter;
 
 use crate::cli::{Global, When};
 use crate::exit::{Exit, Failure};
-use crate::progress::Reporter;
+use crate::progress::{Reporter, Soon};
 use crate::signal;
 use crate::style::Style;
 
@@ -69,6 +70,11 @@ impl Console {
             self.said.push(line.to_owned());
             self.say(line);
         }
+    }
+
+    /// Says that a device is being reached when that takes longer than a second.
+    pub fn connecting(&self, address: Option<&Address>) -> Option<Soon> {
+        address.map(|address| self.reporter.soon(format!("connecting to {address}")))
     }
 
     /// Prints a command's answer or error and says how the program ends.

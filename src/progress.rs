@@ -15,6 +15,14 @@ use crate::table::seconds;
 /// Longest silence of a phase where there is no terminal.
 const BEAT: Duration = Duration::from_secs(2);
 
+/// Silence that needs no explanation.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// Holds back the line of [`Reporter::soon`] when it is dropped.
+pub struct Soon {
+    _over: Sender<()>,
+}
+
 /// Shows what a long job is doing, and tells it when to stop.
 #[derive(Clone)]
 pub struct Reporter {
@@ -77,6 +85,18 @@ impl Reporter {
         let screen = Arc::new(Mutex::new(screen));
         let beat = (!quiet && !terminal).then(|| beat(screen.clone()));
         Reporter { screen, stop, _beat: beat }
+    }
+
+    /// Says a line unless what it tells of is over within a second, when the answer is dropped.
+    pub fn soon(&self, line: String) -> Soon {
+        let (over, ended) = channel::<()>();
+        let screen = self.screen.clone();
+        std::thread::spawn(move || {
+            if ended.recv_timeout(PATIENCE) == Err(RecvTimeoutError::Timeout) {
+                lock(&screen).say(&line);
+            }
+        });
+        Soon { _over: over }
     }
 
     /// Takes the bar off the screen.

@@ -79,6 +79,27 @@ impl Table {
     }
 }
 
+/// A text in lines of at most `width` letters where its words allow; lines after the first begin with `indent` blanks.
+pub fn wrap(text: &str, width: usize, indent: usize) -> String {
+    let mut out = String::new();
+    let mut length = 0;
+    for word in text.split_whitespace() {
+        let letters = word.chars().count();
+        if length == 0 {
+            length = letters;
+        } else if length + 1 + letters <= width {
+            out.push(' ');
+            length += 1 + letters;
+        } else {
+            out.push('\n');
+            out.push_str(&" ".repeat(indent));
+            length = indent + letters;
+        }
+        out.push_str(word);
+    }
+    out
+}
+
 /// `1,413` for 1413.
 pub fn count(value: usize) -> String {
     let digits = value.to_string();
@@ -121,6 +142,13 @@ mod tests {
         table.row(vec!["ort".into(), "10.25".into()]);
         table.row(vec!["tract".into(), "9.1".into()]);
         assert_eq!(table.show(Style::PLAIN), "engine     ms\nort     10.25\ntract     9.1\n");
+    }
+
+    #[test]
+    fn long_texts_are_wrapped_between_words() {
+        assert_eq!(wrap("one two  three", 7, 2), "one two\n  three");
+        assert_eq!(wrap("https://long.example/ a", 5, 1), "https://long.example/\n a");
+        assert_eq!(wrap("", 5, 1), "");
     }
 
     #[test]

@@ -101,6 +101,31 @@ fn here_and_now(line: &str, folder: &Path) -> Option<Vec<String>> {
     Some(line.split_whitespace().skip(1).map(word).collect())
 }
 
+/// A device of another processor than this machine's, "connected" by an agent here.
+#[test]
+fn a_machine_of_another_processor_fails_the_test_of_a_device() {
+    let agent = Path::new(env!("CARGO_BIN_EXE_masktas")).with_file_name("masktas-agent");
+    if !agent.is_file() {
+        println!("skipped: there is no masktas-agent beside the program; test the whole workspace");
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let connect = format!("exec:{} --folder {}", agent.display(), folder.path().display());
+    let other = if std::env::consts::ARCH == "aarch64" { "intel-n100" } else { "pi5" };
+    let test = |target: &str| {
+        let output = masktas(folder.path(), &["devices", "test", "--target", target, "--connect", &connect]);
+        (output.status.code(), String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let (code, text) = test(other);
+    assert_eq!(code, Some(3), "{text}");
+    assert!(text.contains("FAIL  device") && text.contains("name the right device"), "{text}");
+    assert!(!text.contains("next:"), "{text}");
+    let (code, text) = test("host");
+    assert_eq!(code, Some(0), "{text}");
+    // Half of a command would not start.
+    assert!(text.contains("next: masktas profile --target host, with the same --connect"), "{text}");
+}
+
 /// Every `masktas` line of the README and of the usage page, in their order, in one folder. (`make` lines
 /// are what `make demo` and continuous integration run.)
 ///

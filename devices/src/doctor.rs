@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::catalogue::Catalogue;
+use crate::catalogue::{Catalogue, Device};
 use crate::engine::{EngineOptions, ORT_FLOOR, adapters, engine, find_library, library_version};
 use crate::fingerprint::Fingerprint;
 
@@ -45,8 +45,16 @@ impl Check {
 pub fn doctor(options: &EngineOptions) -> Vec<Check> {
     let mut checks = vec![onnx_runtime(options), simple("tract", options), wgpu(options)];
     let print = Fingerprint::read(1);
-    checks.extend(machine(&print));
     checks.extend(board(&print));
+    checks
+}
+
+/// What a machine is, what makes its latencies unsteady, and what does not fit the device that it is said to be.
+pub fn machine_checks(print: &Fingerprint, device: &Device) -> Vec<Check> {
+    let mut checks = machine(print);
+    checks.push(Check::ok("device", format!("{}, {}", device.name, device.description)));
+    let remarks = device.remarks(print).into_iter();
+    checks.extend(remarks.map(|remark| Check::bad("device", remark.status, remark.what, &remark.next)));
     checks
 }
 
@@ -113,7 +121,8 @@ fn machine(print: &Fingerprint) -> Vec<Check> {
         });
     }
     if let Some(governor) = &print.governor {
-        checks.push(if governor == "performance" {
+        // Locked clocks are as steady as that governor's.
+        checks.push(if governor == "performance" || print.settings.clocks_locked == Some(true) {
             Check::ok("frequency governor", governor.clone())
         } else {
             let fix = "for steadier latencies: sudo cpupower frequency-set -g performance";
@@ -131,15 +140,14 @@ fn machine(print: &Fingerprint) -> Vec<Check> {
     checks
 }
 
-/// The device of the catalogue that this machine is, and what does not fit it; nothing where the catalogue has none.
+/// This machine, as the device of the catalogue that it is, where the catalogue has it.
 fn board(print: &Fingerprint) -> Vec<Check> {
     // A broken file of the user's own is an error of the commands that need it; what is built in always reads.
     let catalogue = Catalogue::open().unwrap_or_else(|_| Catalogue::built_in());
-    let Some(device) = catalogue.recognise_machine(print) else { return Vec::new() };
-    let mut checks = vec![Check::ok("device", format!("{}, {}", device.name, device.description))];
-    let remarks = device.remarks(print).into_iter();
-    checks.extend(remarks.map(|remark| Check::bad("device", Status::Warn, remark.what, &remark.next)));
-    checks
+    match catalogue.recognise_machine(print) {
+        Some(device) => machine_checks(print, device),
+        None => machine(print),
+    }
 }
 
 #[cfg(test)]
@@ -177,6 +185,18 @@ mod tests {
     }
 
     #[test]
+    fn another_processor_than_the_devices_is_a_failure() {
+        let print = Fingerprint { arch: "x86_64".into(), ..Fingerprint::default() };
+        let device = crate::device("pi5").unwrap();
+        let checks = machine_checks(&print, &device);
+        let failed: Vec<_> = checks.iter().filter(|check| check.status == Status::Fail).collect();
+        assert_eq!(failed.len(), 1, "{checks:?}");
+        assert!(failed[0].detail.contains("aarch64") && failed[0].detail.contains("x86_64"), "{checks:?}");
+        let print = Fingerprint { arch: "aarch64".into(), ..print };
+        assert!(machine_checks(&print, &device).iter().all(|check| check.status != Status::Fail));
+    }
+
+    #[test]
     fn a_board_of_the_catalogue_is_named_and_held_against_it() {
         let settings =
             Settings { clocks_locked: Some(false), l4t: Some("36.4.3".into()), ..Settings::default() };
@@ -186,9 +206,10 @@ mod tests {
             settings,
             ..Fingerprint::default()
         };
-        let checks = board(&print);
+        let checks: Vec<Check> = board(&print).into_iter().filter(|check| check.name == "device").collect();
         assert!(checks[0].detail.starts_with("jetson-orin-nano"), "{checks:?}");
         assert!(checks[1..].iter().any(|check| check.detail.contains("clocks")), "{checks:?}");
-        assert!(board(&Fingerprint { board: "a toaster".into(), ..Fingerprint::default() }).is_empty());
+        let toaster = Fingerprint { board: "a toaster".into(), ..Fingerprint::default() };
+        assert!(board(&toaster).iter().all(|check| check.name != "device"));
     }
 }

@@ -59,7 +59,7 @@ pub enum Error {
         path: PathBuf,
     },
     /// A target stands for several devices and nobody was asked.
-    #[error("`{asked}` stands for several devices ({}); name one of them with --target", choices.join(", "))]
+    #[error("`{asked}` stands for several devices ({}); name one of them", choices.join(", "))]
     WhichDevice {
         /// What was asked for.
         asked: String,
@@ -335,10 +335,16 @@ pub enum Error {
         /// What is wrong with it.
         reason: masktas_runtime::Error,
     },
+    /// A model that an agent keeps is not what its name says.
+    #[error("{} was damaged on the device and is removed there; run the command again, and it is sent anew", path.display())]
+    Damaged {
+        /// The file on the device.
+        path: PathBuf,
+    },
     /// There is no agent program for a device's processor.
     #[error(
-        "there is no agent for {arch} to put on {device} (looked at {searched}); build one with `make agent`, or name its \
-         file with --agent"
+        "there is no agent for {arch} to put on {device} (looked at {searched}); {}, or name its file with --agent",
+        how_to_build(arch)
     )]
     AgentMissing {
         /// The device's processor, as its system names it.
@@ -351,6 +357,14 @@ pub enum Error {
     /// A profile cannot be used.
     #[error("the profile {} cannot be used: {reason}; profile the device again", path.display())]
     InvalidProfile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A file was given as a profile and is another one.
+    #[error("{} is not a profile file: {reason}; give one that `masktas profile --export` wrote", path.display())]
+    NotAProfile {
         /// The file.
         path: PathBuf,
         /// What is wrong.
@@ -399,6 +413,29 @@ pub enum Error {
         device: String,
         /// Its words, with one next step.
         reason: String,
+    },
+    /// A device was never reached.
+    #[error("cannot connect to {device}: {reason}; {next}")]
+    Unreachable {
+        /// The device, as it was asked for.
+        device: String,
+        /// What was seen.
+        reason: String,
+        /// One next step.
+        next: String,
+    },
+    /// What was reached is another program.
+    #[error(
+        "cannot connect to {device}: {program} is no masktas-agent ({said}); give one that `make agent` built, or leave \
+         --agent out"
+    )]
+    NoAgent {
+        /// The device, as it was asked for.
+        device: String,
+        /// The program.
+        program: String,
+        /// What it said.
+        said: String,
     },
     /// The connection to a device is gone.
     #[error(
@@ -449,6 +486,8 @@ impl Error {
             | Error::Address { .. }
             | Error::DeviceExists { .. }
             | Error::InvalidCsv { .. }
+            | Error::NoAgent { .. }
+            | Error::NotAProfile { .. }
             | Error::InvalidDevice { .. }
             | Error::NoDevice { .. }
             | Error::NoPrior { .. }
@@ -460,5 +499,14 @@ impl Error {
             Error::OrtUnusable { path, .. } => !path.exists(),
             _ => false,
         }
+    }
+}
+
+/// How to come by an agent for a processor.
+fn how_to_build(arch: &str) -> String {
+    if matches!(arch, "x86_64" | "aarch64") {
+        format!("build one with `make agent PROCESSOR={arch}`")
+    } else {
+        format!("`make agent` builds for x86_64 and aarch64 alone: build masktas-agent for {arch} with cargo")
     }
 }

@@ -37,7 +37,7 @@ pub mod wire;
 pub mod worker;
 
 pub use catalogue::{Catalogue, Device, device, devices};
-pub use doctor::{Check, Status, doctor};
+pub use doctor::{Check, Status, doctor, machine_checks};
 pub use engine::{Engine, EngineOptions, InputInfo, LoadOptions, LoadedModel, Tensors, engine, engines};
 pub use error::{Error, Result};
 pub use fingerprint::{Fingerprint, State};
@@ -47,7 +47,8 @@ pub use measure::{
 };
 pub use parity::{Parity, ParityRow, parity};
 pub use profile::{
-    Library, NamedModel, Outcome, ProfileFile, ProfileJob, Progress, Row, Summary, profile_models,
+    Library, LostConnection, NamedModel, Outcome, ProfileFile, ProfileJob, Progress, Row, Summary,
+    profile_models,
 };
 pub use protocol::{Clock, Protocol};
 pub use sustained::{Sustained, Window};

@@ -15,6 +15,7 @@ const WORD_LENGTH: usize = 300;
 /// A child process whose standard error is read for its last words. It is killed when it is dropped.
 pub(crate) struct Process {
     child: Child,
+    program: String,
     words: Arc<Mutex<VecDeque<String>>>,
     reader: Option<JoinHandle<()>>,
 }
@@ -46,7 +47,13 @@ impl Process {
                 }
             }
         });
-        Ok((Self { child, words, reader: Some(reader) }, input, output))
+        let program = command.get_program().to_string_lossy().into_owned();
+        Ok((Self { child, program, words, reader: Some(reader) }, input, output))
+    }
+
+    /// Its program, as it was named.
+    pub(crate) fn program(&self) -> String {
+        self.program.clone()
     }
 
     /// How it ended; waits a little for one that is about to. `None`: it runs on.

@@ -138,11 +138,12 @@ fn a_killed_agent_is_started_again_and_nothing_is_lost() {
     let (models, reference) = (models(6), reference());
     let mut slow_job = job(&models, &reference);
     slow_job.bench.protocol = long();
-    let (mut rows, mut killed) = (Vec::new(), false);
+    let (mut rows, mut killed, mut told) = (Vec::new(), false, Vec::new());
     let summary = profile_models(
         &mut device,
         &slow_job,
         &mut |progress| {
+            told.extend(progress.lost.clone());
             // In the middle of the second batch.
             if progress.done == 3 && progress.rounds == 1 && !killed {
                 killed = true;
@@ -159,6 +160,9 @@ fn a_killed_agent_is_started_again_and_nothing_is_lost() {
     )
     .unwrap();
     assert!(killed);
+    assert_eq!(told.len(), 1, "a lost connection is told once: {told:?}");
+    let text = told[0].to_string();
+    assert!(text.contains("hung up") && text.contains("in 2 s (1 of 5)"), "{text}");
     assert_eq!((summary.measured, summary.failed), (6, 0));
     let ids: Vec<&str> = rows.iter().map(|row: &Row| row.id.as_str()).collect();
     assert_eq!(ids, ["m1", "m2", "m3", "m4", "m5", "m6"], "each model has one row");
@@ -413,12 +417,43 @@ fn a_program_that_is_no_agent_gives_its_last_words() {
     let script = "echo 'no space left on device' >&2; exit 3";
     let address = Address::Exec { program: "sh".into(), args: vec!["-c".into(), script.into()] };
     let text = Remote::connect(&address, &RemoteOptions::default()).err().unwrap().to_string();
-    // It may be gone before anything is asked, or after.
-    assert!(text.contains("hung up") || text.contains("no longer listens"), "{text}");
+    assert!(text.starts_with("cannot connect to exec:sh: it hung up"), "{text}");
     assert!(text.contains("no space left on device"), "{text}");
     let address = Address::Exec { program: "/nowhere/agent".into(), args: Vec::new() };
     let text = Remote::connect(&address, &RemoteOptions::default()).err().unwrap().to_string();
-    assert!(text.contains("/nowhere/agent"), "{text}");
+    assert!(text.starts_with("cannot connect to exec:/nowhere/agent"), "{text}");
+}
+
+#[test]
+fn another_program_than_an_agent_is_named() {
+    let options = |agent: &str| RemoteOptions { agent: Some(agent.into()), ..RemoteOptions::default() };
+    let error = Remote::connect(&Address::Local, &options("/bin/pwd")).err().unwrap();
+    assert!(matches!(error, Error::NoAgent { .. }) && error.given(), "{error}");
+    let text = error.to_string();
+    assert!(text.contains("/bin/pwd is no masktas-agent") && text.contains("in `/"), "{text}");
+    // One that says nothing.
+    let error = Remote::connect(&Address::Local, &options("/bin/true")).err().unwrap();
+    assert!(matches!(error, Error::Unreachable { .. }), "{error}");
+    assert!(error.to_string().contains("see that /bin/true is a masktas-agent"), "{error}");
+}
+
+#[test]
+fn this_machines_agent_is_the_one_that_was_built() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = folder.path().join(std::env::consts::ARCH);
+    std::fs::create_dir(&own).unwrap();
+    std::os::unix::fs::symlink(AGENT, own.join("masktas-agent")).unwrap();
+    let options = RemoteOptions { folders: vec![folder.path().to_owned()], ..RemoteOptions::default() };
+    assert!(Remote::connect(&Address::Local, &options).unwrap().fingerprint(1).is_ok());
+}
+
+#[test]
+fn a_port_that_nobody_listens_at_was_never_connected() {
+    // Bound and given back: nobody listens there.
+    let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let text = connect(&format!("tcp://token@{at}#{}", "0".repeat(64))).err().unwrap().to_string();
+    assert!(text.starts_with(&format!("cannot connect to tcp://{at}: ")), "{text}");
+    assert!(text.contains("masktas-agent --listen") && !text.contains("lost"), "{text}");
 }
 
 /// A listening agent, and the address that it printed.

@@ -135,7 +135,14 @@ fn a_device_that_is_not_there_is_refused_with_the_closest_name() {
         error.contains("did you mean `jetson-orin-nano`?") && error.contains("masktas devices list"),
         "{error}"
     );
-    assert!(matches!(device("jetson"), Err(Error::NoDevice { .. })), "a family is no device");
+    let error = device("jetson").unwrap_err();
+    assert!(matches!(error, Error::WhichDevice { .. }), "a family is no device");
+    let text = error.to_string();
+    assert!(
+        text.contains("jetson-nano") && text.contains("jetson-agx-orin") && !text.contains("did you"),
+        "{text}"
+    );
+    assert_eq!(device("edge-tpu").unwrap().name, "coral-host", "the only one of its family");
 }
 
 fn new(name: &str) -> NewDevice {

@@ -49,6 +49,10 @@ fn a_device_that_a_shell_reaches_gets_the_agent_once() {
     script(&programs, "adb", &run(&at("adb-home")));
     let container = format!("shift 3\nexport HOME={}\nexec \"$@\"", at("docker-home").display());
     script(&programs, "docker", &container);
+    // Notes what is hashed.
+    let hashed = place.path().join("hashed");
+    let sum = format!("echo \"$1\" >> {}\nPATH=${{PATH#*:}}; exec sha256sum \"$1\"", hashed.display());
+    script(&programs, "sha256sum", &sum);
     for (address, home) in [
         ("ssh://pi@board:2222", "ssh-home"),
         ("adb://emulator-5554", "adb-home"),
@@ -62,7 +66,12 @@ fn a_device_that_a_shell_reaches_gets_the_agent_once() {
         assert_eq!(std::fs::metadata(&agent).unwrap().permissions().mode() & 0o777, 0o755);
         assert!(there.join("libonnxruntime.so.1.99.0").is_file(), "the library beside the agent goes along");
         let sent = std::fs::metadata(&agent).unwrap().modified().unwrap();
+        // What lies there and is never sent is not read.
+        std::fs::write(there.join("0.onnx"), "a model").unwrap();
+        std::fs::write(&hashed, "").unwrap();
         device.reconnect().unwrap();
+        let read = std::fs::read_to_string(&hashed).unwrap();
+        assert!(read.contains("masktas-agent") && !read.contains(".onnx"), "{read}");
         assert_eq!(std::fs::metadata(&agent).unwrap().modified().unwrap(), sent, "it is not sent again");
         assert!(device.fingerprint(1).is_ok());
     }
@@ -71,6 +80,10 @@ fn a_device_that_a_shell_reaches_gets_the_agent_once() {
     script(&programs, "ssh", "echo 'pi@board: Permission denied (publickey).' >&2; exit 255");
     let error = connect("ssh://pi@board", &options).err().unwrap().to_string();
     assert!(error.contains("ssh://pi@board") && error.contains("Permission denied"), "{error}");
+    assert!(error.starts_with("cannot connect to"), "{error}");
+    script(&programs, "ssh", "echo 'Host key verification failed.' >&2; exit 255");
+    let error = connect("ssh://pi@board", &options).err().unwrap().to_string();
+    assert!(error.contains("run `ssh pi@board` once"), "{error}");
     // A board for which there is no agent.
     script(&programs, "ssh", "echo 'masktas-probe arch riscv64'; echo 'masktas-probe folder /tmp'");
     let error = connect("ssh://pi@board", &options).err().unwrap().to_string();

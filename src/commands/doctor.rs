@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::Exit;
-use crate::style::Paint;
+use crate::style::{Paint, Style};
 
 /// Options of `masktas doctor`.
 #[derive(Args)]
@@ -21,10 +21,22 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let mut checks = doctor(&options.engines.options());
     checks.push(cache());
     let version = env!("CARGO_PKG_VERSION");
-    let style = console.style;
-    let width = checks.iter().map(|check| check.name.chars().count()).max().unwrap_or(0);
-    let mut text = format!("masktas {version}\n");
-    for check in &checks {
+    let text = format!("masktas {version}\n{}", lines(&checks, console.style));
+    let failed = checks.iter().any(|check| check.status == Status::Fail);
+    let json = json!({
+        "version": version,
+        "checks": serde_json::to_value(&checks).unwrap_or(Value::Null),
+    });
+    let exit = if failed { Exit::Check } else { Exit::Ok };
+    Ok(Answer { exit, ..Answer::new(text, json) })
+}
+
+/// Checks for people, each with what mends it.
+pub fn lines<'c>(checks: impl IntoIterator<Item = &'c Check> + Clone, style: Style) -> String {
+    let names = checks.clone().into_iter().map(|check| check.name.chars().count());
+    let width = names.max().unwrap_or(0);
+    let mut text = String::new();
+    for check in checks {
         let (word, paint) = match check.status {
             Status::Ok => ("ok  ", Paint::Good),
             Status::Warn => ("warn", Paint::Warn),
@@ -35,13 +47,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
             text.push_str(&format!("      {:width$}  to mend it: {fix}\n", ""));
         }
     }
-    let failed = checks.iter().any(|check| check.status == Status::Fail);
-    let json = json!({
-        "version": version,
-        "checks": serde_json::to_value(&checks).unwrap_or(Value::Null),
-    });
-    let exit = if failed { Exit::Check } else { Exit::Ok };
-    Ok(Answer { exit, ..Answer::new(text, json) })
+    text
 }
 
 /// Where resized images are kept.

@@ -1,5 +1,6 @@
 //! Models that an agent was sent, kept by the hash of their content.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::Write;
@@ -19,6 +20,8 @@ pub struct Store {
     incoming: Option<Incoming>,
     /// Models announced in this conversation, which are not thrown away.
     wanted: BTreeSet<PathBuf>,
+    /// Hashes of models whose content was compared with them in this conversation.
+    verified: RefCell<BTreeSet<String>>,
     /// Whether the announced model was refused, so that the parts of it that are on their way are nothing new.
     refused: bool,
 }
@@ -45,6 +48,7 @@ impl Store {
             total_max,
             incoming: None,
             wanted: BTreeSet::new(),
+            verified: RefCell::default(),
             refused: false,
         })
     }
@@ -64,7 +68,8 @@ impl Store {
         }
         let path = self.path(hash)?;
         self.wanted.insert(path.clone());
-        // Its length too: a device that lost its power may have kept a part.
+        // Its length too: a device that lost its power may have kept a part. Its content is compared when it is used: reading
+        // every model that is kept would take a board longer than measuring some.
         if std::fs::metadata(&path).is_ok_and(|file| file.is_file() && file.len() == bytes) {
             // Its turn to be thrown away moves back.
             let now = std::time::SystemTime::now();
@@ -119,16 +124,27 @@ impl Store {
         let path = self.path(&hash)?;
         incoming.file.as_file().sync_all().map_err(io(&self.folder))?;
         incoming.file.persist(&path).map_err(|error| io(&path)(error.error))?;
+        self.verified.get_mut().insert(hash);
         Ok(true)
     }
 
-    /// The bytes of a model that is here.
+    /// The bytes of a model that is here; the first time, compared with its hash.
     ///
     /// # Errors
-    /// [`Error::Garbled`] when it is not.
+    /// [`Error::Garbled`] when it is not; [`Error::Damaged`] when its content is another one. It is then thrown away, so that
+    /// it is sent anew.
     pub fn read(&self, hash: &str) -> Result<Vec<u8>> {
         let path = self.path(hash)?;
-        std::fs::read(&path).map_err(|_| Error::Garbled { reason: format!("model {hash} was not sent") })
+        let bytes = std::fs::read(&path)
+            .map_err(|_| Error::Garbled { reason: format!("model {hash} was not sent") })?;
+        if !self.verified.borrow().contains(hash) {
+            if model_hash(&bytes) != hash {
+                let _ = std::fs::remove_file(&path);
+                return Err(Error::Damaged { path });
+            }
+            self.verified.borrow_mut().insert(hash.to_owned());
+        }
+        Ok(bytes)
     }
 
     fn path(&self, hash: &str) -> Result<PathBuf> {
@@ -156,7 +172,7 @@ impl Store {
             if total.saturating_add(bytes) <= self.total_max {
                 break;
             }
-            if !self.wanted.contains(&path) && std::fs::remove_file(path).is_ok() {
+            if !self.wanted.contains(&path) && std::fs::remove_file(&path).is_ok() {
                 total -= length;
             }
         }
@@ -217,6 +233,22 @@ mod tests {
     }
 
     #[test]
+    fn a_damaged_model_is_found_when_it_is_used_and_sent_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let open = || Store::new(folder.path(), 1 << 20, 1 << 20).unwrap();
+        let bytes = model();
+        let hash = model_hash(&bytes);
+        receive(&mut open(), &bytes).unwrap();
+        std::fs::write(folder.path().join(format!("{hash}.onnx")), vec![0; bytes.len()]).unwrap();
+        let mut store = open();
+        assert!(!store.announce(&hash, bytes.len() as u64).unwrap(), "nothing is read before it is used");
+        let error = store.read(&hash).unwrap_err();
+        assert!(matches!(error, Error::Damaged { .. }), "{error}");
+        assert!(receive(&mut store, &bytes).unwrap());
+        assert_eq!(store.read(&hash).unwrap(), bytes);
+    }
+
+    #[test]
     fn what_is_not_a_model_or_not_the_announced_one_is_refused_and_forgotten() {
         let folder = tempfile::tempdir().unwrap();
         let mut store = Store::new(folder.path(), 1000, 1 << 20).unwrap();
@@ -243,14 +275,15 @@ mod tests {
         let bytes = model();
         let length = bytes.len() as u64;
         let mut store = Store::new(folder.path(), 1 << 20, 2 * length + 10).unwrap();
-        for (name, age) in [("a", 300), ("b", 200), ("c", 100)] {
-            let path = folder.path().join(format!("{}.onnx", model_hash(name.as_bytes())));
-            std::fs::write(&path, vec![0; length as usize]).unwrap();
+        let of = |name: u8| vec![name; length as usize];
+        for (name, age) in [(b'a', 300), (b'b', 200), (b'c', 100)] {
+            let path = folder.path().join(format!("{}.onnx", model_hash(&of(name))));
+            std::fs::write(&path, of(name)).unwrap();
             let then = std::time::SystemTime::now() - std::time::Duration::from_secs(age);
             File::options().append(true).open(&path).unwrap().set_modified(then).unwrap();
         }
         receive(&mut store, &bytes).unwrap();
-        assert!(store.read(&model_hash(b"a")).is_err() && store.read(&model_hash(b"b")).is_err());
-        assert!(store.read(&model_hash(b"c")).is_ok() && store.read(&model_hash(&bytes)).is_ok());
+        let kept = |name: u8| store.read(&model_hash(&of(name))).is_ok();
+        assert!(!kept(b'a') && !kept(b'b') && kept(b'c') && store.read(&model_hash(&bytes)).is_ok());
     }
 }

@@ -116,10 +116,12 @@ pub fn connect(socket: TcpStream, pin: Pin, device: &str) -> Result<(TlsReader, 
     let name = ServerName::try_from("masktas-agent").map_err(|e| lost(e.to_string()))?;
     let connection = ClientConnection::new(Arc::new(config), name).map_err(|e| lost(e.to_string()))?;
     shake(socket, Connection::Client(connection), HANDSHAKE).map_err(|error| match error.get_ref() {
-        _ if matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) => lost(format!(
-            "the agent there did not answer within {} s; it serves one client at a time, try again when the other has left",
-            HANDSHAKE.as_secs()
-        )),
+        _ if matches!(error.kind(), std::io::ErrorKind::TimedOut | std::io::ErrorKind::WouldBlock) => {
+            lost(format!(
+                "the agent there did not answer within {} s; it serves one client at a time",
+                HANDSHAKE.as_secs()
+            ))
+        }
         Some(source) if source.is::<rustls::Error>() => Error::Refused {
             device: device.to_owned(),
             reason: format!("{source}; connect with the address that the agent printed when it started"),

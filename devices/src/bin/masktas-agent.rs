@@ -27,7 +27,7 @@ Options:
       --ort-lib FILE       ONNX Runtime's shared library [default: beside this program, then ~/.cache/masktas/ort]
       --adapter NAME       Part of the name of the GPU adapter
       --model-max BYTES    Most bytes of one model [default: 1073741824]
-      --total-max BYTES    Most bytes of all models that are kept [default: 4294967296]
+      --total-max BYTES    Most bytes of all models that are kept [default: 1073741824]
       --memory-max BYTES   Most memory that one measured model may allocate [default: three quarters of the device's]
       --load-max SECONDS   Longest time to load and warm up one model [default: 600]
       --round-max SECONDS  Longest time for the runs of one round [default: 300]
@@ -89,7 +89,7 @@ fn command_line() -> Result<Option<Told>, lexopt::Error> {
         options: AgentOptions {
             folder: folder(),
             model_max: 1 << 30,
-            total_max: 4 << 30,
+            total_max: 1 << 30,
             engines: EngineOptions::default(),
             token: None,
         },

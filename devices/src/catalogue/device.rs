@@ -249,6 +249,8 @@ pub struct Row {
     pub value: String,
     /// Unit, empty for texts and counts.
     pub unit: String,
+    /// Key of the source in [`Device::sources`].
+    pub key: String,
     /// Where it comes from.
     pub source: String,
     /// Month it was looked up.
@@ -267,6 +269,7 @@ impl Device {
                 name,
                 value,
                 unit: unit.to_owned(),
+                key: key.to_owned(),
                 source: match &source.url {
                     Some(url) => format!("{} ({url})", source.text),
                     None => source.text.clone(),

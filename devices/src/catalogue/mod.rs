@@ -82,12 +82,22 @@ impl Catalogue {
         self.devices.iter().find(|device| device.is_called(name))
     }
 
-    /// The device of this name or alias, in any case.
+    /// The device of this name or alias, in any case, or the only one of this family.
     ///
     /// # Errors
-    /// [`Error::NoDevice`] with the closest name.
+    /// [`Error::WhichDevice`] with the members of a family; [`Error::NoDevice`] with the closest name.
     pub fn device(&self, name: &str) -> Result<&Device> {
-        self.find(name).ok_or_else(|| self.unknown(name))
+        if let Some(device) = self.find(name) {
+            return Ok(device);
+        }
+        match self.family(name).as_slice() {
+            [] => Err(self.unknown(name)),
+            [only] => Ok(only),
+            several => Err(Error::WhichDevice {
+                asked: name.to_owned(),
+                choices: several.iter().map(|device| device.name.clone()).collect(),
+            }),
+        }
     }
 
     /// Devices of a family, sorted by name.
@@ -157,10 +167,10 @@ pub fn devices() -> Vec<Device> {
     built_in::built_in().map(<[Device]>::to_vec).unwrap_or_default()
 }
 
-/// The device of this name or alias: of the built-in catalogue, else of the person's folder.
+/// The device of this name or alias, or the only one of this family: of the built-in catalogue, else of the person's folder.
 ///
 /// # Errors
-/// [`Error::NoDevice`] with the closest name. A name that is not built in also meets the errors of
+/// As [`Catalogue::device`]. A name that is not built in also meets the errors of
 /// [`Catalogue::open`]; a broken file of the folder never stands in the way of a built-in device.
 pub fn device(name: &str) -> Result<Device> {
     if let Some(device) = built_in::built_in()?.iter().find(|device| device.is_called(name)) {

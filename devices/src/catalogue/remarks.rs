@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::device::Device;
+use crate::doctor::Status;
 use crate::fingerprint::Fingerprint;
 
 /// Oldest GNU C library that ONNX Runtime's published libraries run with.
@@ -14,6 +15,8 @@ const SAME_MEMORY: f64 = 0.8;
 /// One thing to know, and what can be done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Remark {
+    /// [`Status::Fail`] where the device is not the one that was named; else [`Status::Warn`].
+    pub status: Status,
     /// What was seen, with both values where there are two.
     pub what: String,
     /// One next step.
@@ -22,16 +25,13 @@ pub struct Remark {
 
 impl Device {
     /// What in a machine's fingerprint does not fit this device or makes its latencies slower, less steady or impossible to
-    /// take. Nothing here stops a measurement.
+    /// take. Only another processor than the device's is a failure: it is another device.
     pub fn remarks(&self, machine: &Fingerprint) -> Vec<Remark> {
         let mut remarks = Vec::new();
-        let mut say = |what: String, next: &str| remarks.push(Remark { what, next: next.to_owned() });
+        let mut say = |what: String, next: &str| {
+            remarks.push(Remark { status: Status::Warn, what, next: next.to_owned() });
+        };
         let settings = &machine.settings;
-        if self.architecture != "any" && !machine.arch.is_empty() && machine.arch != self.architecture {
-            let what =
-                format!("`{}` is {}, and this machine is {}", self.name, self.architecture, machine.arch);
-            say(what, "name the right device with --target");
-        }
         if let Some(l4t) = &settings.l4t {
             match self.runtime_for(l4t) {
                 Some(row) => {
@@ -78,7 +78,18 @@ impl Device {
                 "choose another power mode, or keep this one for good",
             );
         }
+        remarks.splice(0..0, self.other_processor(machine));
         remarks
+    }
+
+    /// A machine of another processor is another device.
+    fn other_processor(&self, machine: &Fingerprint) -> Option<Remark> {
+        let same = self.architecture == "any" || machine.arch.is_empty() || machine.arch == self.architecture;
+        (!same).then(|| Remark {
+            status: Status::Fail,
+            what: format!("`{}` is {}, and this machine is {}", self.name, self.architecture, machine.arch),
+            next: "name the right device with --target".into(),
+        })
     }
 }
 

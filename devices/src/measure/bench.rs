@@ -7,7 +7,7 @@ use super::energy::{Energy, Meter};
 use super::place::{Place, Ready, place};
 use super::rounds::{Outcome, Round, RunTime, World, paired_rounds, ratio, run_median};
 use super::warm::file_hash;
-use super::{BenchJob, Calibration, Facts, Golden, Measurement, Steadiness};
+use super::{BenchJob, Calibration, Facts, Golden, Measurement, Steadiness, wide};
 use crate::engine::{EngineOptions, engine};
 use crate::error::{Error, Result};
 use crate::fingerprint::power::Rails;
@@ -108,15 +108,16 @@ impl Bench {
         let steady = half_width <= protocol.half_width;
         let mut notes = Vec::new();
         if !steady {
-            notes.push(format!(
-                "after {} rounds the half-width is {:.1} % and {:.1} % was asked for",
-                rounds.len(),
-                half_width * 1e2,
-                protocol.half_width * 1e2
-            ));
+            notes.push(wide(rounds.len(), half_width, protocol));
+        }
+        let crowded = protocol.threads > fingerprint.cores;
+        if crowded {
+            notes.push(format!("{} threads are more than the {} cores", protocol.threads, fingerprint.cores));
         }
         if at(0.95) > 1.3 * at(0.5) {
-            notes.push(format!("p95 is {:.2} times the median: the machine is busy", at(0.95) / at(0.5)));
+            // Threads that wait for each other's cores are no sign of other work.
+            let why = if crowded { "" } else { ": the machine is busy" };
+            notes.push(format!("p95 is {:.2} times the median{why}", at(0.95) / at(0.5)));
         }
         Ok(Measurement {
             ms: ratio * self.calibration.ms,
@@ -223,9 +224,8 @@ impl Measure for Bench {
 
 /// Notes on the machine: one that throttled taints the measurement, an overloaded one makes it noisy.
 fn note_machine(m: &mut Measurement) {
-    let cores = m.fingerprint.cores as f64;
-    if let Some(load) = m.fingerprint.state.load_1m.filter(|load| *load > cores) {
-        m.notes.push(format!("the load average was {load:.1} on {cores} cores"));
+    if let Some(note) = m.load_note() {
+        m.notes.push(note);
         if m.threads > 1 {
             m.verdict = Steadiness::Noisy;
         }

@@ -243,17 +243,26 @@ impl Measurement {
         let half_width = half_width.unwrap_or(f64::NAN);
         self.calibration = Calibration { ms, half_width, ..self.calibration };
         self.ms = self.ratio * ms;
+        // What was said of the ratio alone is said of both.
+        let ratio_alone = wide(self.rounds.len(), self.half_width, protocol);
+        self.notes.retain(|note| *note != ratio_alone);
         self.half_width = self.half_width.hypot(half_width);
         // Each of the two may be as wide as asked.
         let narrow = self.half_width <= 2.0 * protocol.half_width;
         if self.verdict == Steadiness::Steady && !narrow {
             self.verdict = Steadiness::Noisy;
-            self.notes.push(format!(
-                "the machine's speed varied by {:.1} % between rounds; repeat it on a quieter machine",
-                100.0 * half_width
-            ));
+        }
+        if self.verdict != Steadiness::Steady && self.half_width > protocol.half_width {
+            self.notes.insert(0, wide(self.rounds.len(), self.half_width, protocol));
         }
         self
+    }
+
+    /// What is to be said of a load average above the number of cores. It is the machine's, and the same for all of a batch.
+    pub fn load_note(&self) -> Option<String> {
+        let cores = self.fingerprint.cores;
+        let load = self.fingerprint.state.load_1m.filter(|load| *load > cores as f64)?;
+        Some(format!("the load average was {load:.1} on {cores} cores"))
     }
 
     /// This value over the other's. Engines and machines may differ; the way of measuring may not.
@@ -270,6 +279,15 @@ impl Measurement {
         }
         Ok(self.ms / other.ms)
     }
+}
+
+/// The note on an interval that is wider than was asked for.
+fn wide(rounds: usize, half_width: f64, protocol: &Protocol) -> String {
+    format!(
+        "after {rounds} rounds the half-width is {:.1} % and {:.1} % was asked for",
+        100.0 * half_width,
+        100.0 * protocol.half_width
+    )
 }
 
 #[cfg(test)]
@@ -352,7 +370,30 @@ pub(crate) mod tests {
         m.rounds = (0..20).map(|at| round(if at % 2 == 0 { 1.0 } else { 1.5 })).collect();
         let alone = m.standing_alone(&protocol);
         assert_eq!(alone.verdict, Steadiness::Noisy);
-        assert!(alone.half_width > 0.04 && alone.notes[0].contains("varied"), "{alone:?}");
+        let width = format!("half-width is {:.1} %", 100.0 * alone.half_width);
+        assert!(alone.half_width > 0.04 && alone.notes[0].contains(&width), "{alone:?}");
+    }
+
+    #[test]
+    fn a_noisy_number_that_stands_alone_has_one_width() {
+        let protocol = Protocol::default();
+        let round = |reference_ms: f64| Round { position: 0, runs: Vec::new(), median_ms: 0.0, reference_ms };
+        let mut m = measurement(2.0);
+        (m.half_width, m.verdict) = (0.033, Steadiness::Noisy);
+        m.rounds = (0..20).map(|at| round(if at % 2 == 0 { 1.0 } else { 1.1 })).collect();
+        m.notes = vec![wide(20, 0.033, &protocol), "something else".into()];
+        let alone = m.standing_alone(&protocol);
+        assert_eq!(alone.notes, [wide(20, alone.half_width, &protocol), "something else".to_owned()]);
+        assert!(alone.half_width > 0.033);
+    }
+
+    #[test]
+    fn a_load_above_the_cores_has_a_note() {
+        let mut m = measurement(2.0);
+        (m.fingerprint.cores, m.fingerprint.state.load_1m) = (2, Some(3.1));
+        assert_eq!(m.load_note().unwrap(), "the load average was 3.1 on 2 cores");
+        m.fingerprint.state.load_1m = Some(1.9);
+        assert_eq!(m.load_note(), None);
     }
 
     #[test]

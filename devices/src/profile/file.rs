@@ -75,7 +75,7 @@ impl ProfileFile {
     /// Reads a profile and everything in it.
     ///
     /// # Errors
-    /// [`Error::Io`]; [`Error::InvalidProfile`] with what is wrong.
+    /// [`Error::Io`]; [`Error::NotAProfile`] for another file; [`Error::InvalidProfile`] with what is wrong.
     pub fn read(path: &Path) -> Result<Self> {
         let io = |source| Error::Io { path: path.to_owned(), source };
         let fail = |reason: String| Error::InvalidProfile { path: path.to_owned(), reason };
@@ -85,7 +85,8 @@ impl ProfileFile {
         }
         let bytes = std::fs::read(path).map_err(io)?;
         // The version first: a newer file may differ everywhere else.
-        let version = serde_json::from_slice::<Head>(&bytes).map_err(|error| fail(error.to_string()))?;
+        let version = serde_json::from_slice::<Head>(&bytes)
+            .map_err(|error| Error::NotAProfile { path: path.to_owned(), reason: error.to_string() })?;
         if version.masktas_profile != FORMAT {
             let found = version.masktas_profile;
             return Err(fail(format!("its version is {found} and this program reads {FORMAT}")));
@@ -177,6 +178,11 @@ mod tests {
         let text = read(r#"{"masktas_profile":9,"anything":1}"#);
         assert!(text.contains('9') && text.contains("reads 1") && text.contains("p.json"), "{text}");
         assert!(read("{}").contains("masktas_profile"));
+        let text = read("model,ms\n");
+        assert!(
+            text.contains("p.json is not a profile file") && !text.contains("profile the device again"),
+            "{text}"
+        );
         let empty =
             r#""device":"host","version":"0","space":null,"protocol":"imported","threads":1,"engines":[]"#;
         assert!(read(&format!(r#"{{"masktas_profile":1,{empty},"more":1}}"#)).contains("more"));

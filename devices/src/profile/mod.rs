@@ -15,7 +15,7 @@ use crate::measure::{Golden, Key, Measurement};
 pub use file::{EngineProfile, FORMAT, ProfileFile, SpaceId};
 pub use import::{Imported, PROTOCOL as IMPORTED, import_csv};
 pub use library::Library;
-pub use run::{ProfileJob, Progress, Summary, profile_models};
+pub use run::{LostConnection, ProfileJob, Progress, Summary, profile_models};
 
 /// A model to profile.
 pub struct NamedModel<'a> {

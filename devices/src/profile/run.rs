@@ -59,6 +59,28 @@ pub struct Progress {
     pub elapsed_s: f64,
     /// Seconds left, once a batch is finished.
     pub left_s: Option<f64>,
+    /// The connection was lost and is about to be made anew: told once a try.
+    pub lost: Option<LostConnection>,
+}
+
+/// A connection that is about to be made anew.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LostConnection {
+    /// What was seen.
+    pub reason: String,
+    /// Which try this is, from 1.
+    pub attempt: u32,
+    /// Tries in all before a profile gives up.
+    pub attempts: u32,
+    /// Seconds before it.
+    pub wait_s: u64,
+}
+
+impl std::fmt::Display for LostConnection {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self { reason, attempt, attempts, wait_s } = self;
+        write!(f, "connection lost ({reason}), trying again in {wait_s} s ({attempt} of {attempts})")
+    }
 }
 
 /// What a profile did.
@@ -103,6 +125,7 @@ pub fn profile_models(
         rounds: 0,
         elapsed_s: 0.0,
         left_s: None,
+        lost: None,
     };
     let mut at = Teller { start, now, skipped, calibrated_s: None, progress };
     let mut bench = job.bench.clone();
@@ -111,11 +134,11 @@ pub fn profile_models(
     let mut left = batches.len();
     let calibration = loop {
         match session(transport, job, &mut bench, &mut batches, &mut at, sink) {
-            Err(Error::Lost { .. }) if lost < RECONNECTIONS || batches.len() < left => {
+            Err(Error::Lost { reason, .. }) if lost < RECONNECTIONS || batches.len() < left => {
                 // Tries are counted from the last batch that was finished: a night has many drops.
                 lost = if batches.len() < left { 1 } else { lost + 1 };
                 left = batches.len();
-                at.reconnect(transport, lost)?;
+                at.reconnect(transport, lost, reason)?;
             }
             Err(error) => return Err(error),
             Ok(calibration) => break calibration,
@@ -165,11 +188,18 @@ impl Teller<'_> {
         Ok(())
     }
 
-    fn reconnect(&mut self, transport: &mut dyn Transport, attempt: u32) -> Result<()> {
-        self.sleep(1 << attempt.min(5))?;
+    fn reconnect(&mut self, transport: &mut dyn Transport, attempt: u32, reason: String) -> Result<()> {
+        let wait_s = 1 << attempt.min(5);
+        self.now.lost = Some(LostConnection { reason, attempt, attempts: RECONNECTIONS, wait_s });
+        let told = self.tell(0);
+        self.now.lost = None;
+        if told.is_break() {
+            return Err(self.interrupted());
+        }
+        self.sleep(wait_s)?;
         match transport.reconnect() {
             // Still away: the next session fails at once, and this is tried again.
-            Err(Error::Lost { .. }) => Ok(()),
+            Err(Error::Lost { .. } | Error::Unreachable { .. }) => Ok(()),
             other => other,
         }
     }

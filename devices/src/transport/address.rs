@@ -106,6 +106,13 @@ impl Address {
     }
 }
 
+impl Address {
+    /// Whether what is shown of it is all there is, so that it can be copied: no secret, no argument is left out.
+    pub fn shown_whole(&self) -> bool {
+        !matches!(self, Self::Tcp { .. } | Self::Exec { .. })
+    }
+}
+
 impl std::fmt::Display for Address {
     /// As it was written, without the secret.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -139,7 +146,11 @@ mod tests {
             (tcp.as_str(), "tcp://[::1]:7070"),
             ("exec:qemu-aarch64 -L /usr/aarch64-linux-gnu agent", "exec:qemu-aarch64"),
         ] {
-            assert_eq!(Address::parse(text).unwrap().to_string(), shown);
+            let address = Address::parse(text).unwrap();
+            assert_eq!(address.to_string(), shown);
+            if address.shown_whole() {
+                assert_eq!(Address::parse(shown).unwrap(), address, "{text}");
+            }
         }
         let Address::Exec { args, .. } = Address::parse("exec:a b  c").unwrap() else { panic!() };
         assert_eq!(args, ["b", "c"]);

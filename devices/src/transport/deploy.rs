@@ -9,6 +9,7 @@ use std::process::{Command, Output, Stdio};
 
 use super::RemoteOptions;
 use super::address::Address;
+use super::unreachable::unreachable;
 use crate::agent::model_hash;
 use crate::error::{Error, Result};
 
@@ -66,7 +67,7 @@ impl<'a> Shell<'a> {
 
     /// Runs a script to its end, with a file as its input.
     fn run(&self, script: &str, input: Option<&Path>) -> Result<String> {
-        let lost = |reason: String| Error::Lost { device: self.address.to_string(), reason };
+        let fail = |reason: String| unreachable(self.address, reason);
         let mut command = self.command(script);
         let program = command.get_program().to_string_lossy().into_owned();
         let input = match input {
@@ -76,8 +77,8 @@ impl<'a> Shell<'a> {
             None => Stdio::null(),
         };
         let output = command.stdin(input).output().map_err(|error| match error.kind() {
-            std::io::ErrorKind::NotFound => lost(format!("the program `{program}` is not installed here")),
-            _ => lost(error.to_string()),
+            std::io::ErrorKind::NotFound => fail(format!("the program `{program}` is not installed here")),
+            _ => fail(error.to_string()),
         })?;
         let Output { status, stdout, stderr } = output;
         if status.success() {
@@ -89,22 +90,23 @@ impl<'a> Shell<'a> {
             .map(|line| line.trim().chars().take(300).collect())
             .collect();
         let last = words.get(words.len().saturating_sub(3)..).unwrap_or_default().join(" / ");
-        Err(lost(if last.is_empty() { format!("`{program}` ended with {status}") } else { last }))
+        Err(fail(if last.is_empty() { format!("`{program}` ended with {status}") } else { last }))
     }
 
     /// Puts the agent for the device's processor there, unless it is, and returns the command that starts it.
+    ///
+    /// What may have to be sent is compared by its hash; the models that lie there too, gigabytes of them, are not read.
     pub(super) fn deploy(&self, options: &RemoteOptions) -> Result<Command> {
         let probe = format!(
             "for d in \"$HOME/.cache\" /data/local/tmp /tmp; do mkdir -p \"$d/masktas/agent\" 2>/dev/null && \
              [ -w \"$d/masktas/agent\" ] && [ -O \"$d/masktas/agent\" ] && break; done; d=\"$d/masktas/agent\"; \
              [ -O \"$d\" ] || {{ echo \"no folder for the agent that this user owns: $d\" >&2; exit 1; }}; chmod 700 \"$d\"; \
              echo \"{MARK} arch $(uname -m)\"; echo \"{MARK} folder $d\"; \
-             for f in \"$d\"/*; do [ -f \"$f\" ] && echo \"{MARK} file $(sha256sum \"$f\")\"; done; true"
+             for f in \"$d\"/{AGENT} \"$d\"/libonnxruntime*; do [ -f \"$f\" ] && echo \"{MARK} file $(sha256sum \"$f\")\"; done; true"
         );
-        let there = There::read(&self.run(&probe, None)?).ok_or_else(|| Error::Lost {
-            device: self.address.to_string(),
-            reason: "its shell does not answer as a POSIX shell does".into(),
-        })?;
+        let answer = self.run(&probe, None)?;
+        let there = There::read(&answer)
+            .ok_or_else(|| unreachable(self.address, "its shell does not answer as a POSIX shell does"))?;
         let agent = options.agent_for(&there.arch, &self.address.to_string())?;
         let mut files = vec![agent.clone()];
         // ONNX Runtime for the board, where somebody has put it beside the agent.
@@ -182,7 +184,7 @@ impl RemoteOptions {
     ///
     /// # Errors
     /// [`Error::AgentMissing`].
-    fn agent_for(&self, arch: &str, device: &str) -> Result<PathBuf> {
+    pub(super) fn agent_for(&self, arch: &str, device: &str) -> Result<PathBuf> {
         if let Some(path) = &self.agent {
             return Ok(path.clone());
         }
@@ -226,5 +228,21 @@ mod tests {
         let options = RemoteOptions { folders, ..RemoteOptions::default() };
         let text = options.agent_for("riscv64", "ssh://board").unwrap_err().to_string();
         assert!(text.contains("riscv64") && text.contains("/nowhere/riscv64/masktas-agent"), "{text}");
+        assert!(!text.contains("PROCESSOR=riscv64"), "none can be built so: {text}");
+        let other = if std::env::consts::ARCH == "aarch64" { "x86_64" } else { "aarch64" };
+        let text = options.agent_for(other, "ssh://board").unwrap_err().to_string();
+        assert!(text.contains(&format!("`make agent PROCESSOR={other}`")), "{text}");
+    }
+
+    #[test]
+    fn the_agent_that_was_built_comes_before_the_one_beside_this_program() {
+        let place = tempfile::tempdir().unwrap();
+        let built = place.path().join("aarch64").join(AGENT);
+        let options = RemoteOptions { folders: vec![place.path().to_owned()], ..RemoteOptions::default() };
+        std::fs::create_dir(place.path().join("aarch64")).unwrap();
+        std::fs::write(&built, "agent").unwrap();
+        assert_eq!(options.agent_for("aarch64", "local").unwrap(), built);
+        let named = RemoteOptions { agent: Some("/bin/ls".into()), ..options };
+        assert_eq!(named.agent_for("aarch64", "local").unwrap(), Path::new("/bin/ls"));
     }
 }

@@ -25,7 +25,8 @@ impl Link {
     /// Says hello.
     ///
     /// # Errors
-    /// [`Error::Refused`] when the agent speaks another version or wants another token; [`Error::Lost`].
+    /// [`Error::Refused`] when the agent speaks another version or wants another token; [`Error::NoAgent`] for another
+    /// program; [`Error::Lost`].
     pub(super) fn new(
         device: &str,
         lines: Lines,
@@ -37,7 +38,9 @@ impl Link {
         let mut link = Self { device, lines, sink, process, silence };
         let version = env!("CARGO_PKG_VERSION").to_owned();
         let hello = Request::Hello { protocol: PROTOCOL, version, token: token.map(str::to_owned) };
-        match link.ask(&hello) {
+        // One that has ended may have said why.
+        let _ = send(&mut link.sink, &hello);
+        match link.hear_plainly() {
             Ok(Reply::Hello { protocol: PROTOCOL, .. }) => Ok(link),
             Ok(Reply::Hello { protocol, version }) => Err(Error::Refused {
                 device: link.device,
@@ -48,6 +51,11 @@ impl Link {
             }),
             Ok(_) => Err(link.strange()),
             Err(Error::Told { text, .. }) => Err(Error::Refused { device: link.device, reason: text }),
+            // Nothing is agreed on yet, so what cannot be understood was said by another program.
+            Err(Error::Garbled { reason }) => {
+                let program = link.process.as_ref().map_or_else(|| "what answers".into(), Process::program);
+                Err(Error::NoAgent { device: link.device, program, said: reason })
+            }
             Err(error) => Err(error),
         }
     }
@@ -66,6 +74,14 @@ impl Link {
     /// # Errors
     /// [`Error::Told`] for a request that failed; [`Error::Lost`].
     pub(super) fn hear(&mut self) -> Result<Reply> {
+        self.hear_plainly().map_err(|error| match error {
+            Error::Garbled { .. } => self.lost(&error.to_string()),
+            other => other,
+        })
+    }
+
+    /// The same; [`Error::Garbled`] for what cannot be understood.
+    fn hear_plainly(&mut self) -> Result<Reply> {
         let mut heard = Instant::now();
         loop {
             // Short waits, so that a program that died without closing the line is seen.
@@ -81,7 +97,7 @@ impl Link {
                     return Err(self.lost(&format!("nothing was heard of it for {seconds} s")));
                 }
                 Ok(Heard::Gone) => return Err(self.lost("it hung up")),
-                Err(error) => return Err(self.lost(&error.to_string())),
+                Err(error) => return Err(error),
             }
         }
     }

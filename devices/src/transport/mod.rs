@@ -5,6 +5,7 @@ mod deploy;
 mod link;
 mod local;
 mod remote;
+mod unreachable;
 
 use std::ops::ControlFlow;
 
@@ -70,6 +71,6 @@ pub trait Transport {
     /// Makes a lost connection anew.
     ///
     /// # Errors
-    /// [`Error::Lost`](crate::Error::Lost) when the device is still away.
+    /// [`Error::Unreachable`](crate::Error::Unreachable) when the device is still away.
     fn reconnect(&mut self) -> Result<()>;
 }

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use super::Transport;
 use super::address::Address;
-use super::deploy::{AGENT, Shell};
+use super::deploy::Shell;
 use super::link::Link;
+use super::unreachable::{before_hello, unreachable};
 use crate::agent::{self, EngineState, Reply, Request, WireGolden, WireSubject};
 use crate::error::{Error, Result};
 use crate::fingerprint::Fingerprint;
@@ -23,8 +24,8 @@ use crate::wire::Lines;
 /// What it takes to reach a device besides its address.
 #[derive(Clone, Debug, Default)]
 pub struct RemoteOptions {
-    /// The agent's file for the device's processor; `None`: it is looked for in `folders`, then beside this program; for
-    /// [`Address::Local`] beside this program alone.
+    /// The agent's file for the device's processor; `None`: it is looked for in `folders`, then, where the processor is this
+    /// machine's, beside this program.
     pub agent: Option<PathBuf>,
     /// Folders with one folder a processor, such as `aarch64`, that holds an agent and perhaps ONNX Runtime's library.
     pub folders: Vec<PathBuf>,
@@ -37,15 +38,19 @@ pub struct Remote {
     address: Address,
     options: RemoteOptions,
     link: Option<Link>,
+    /// Why it could not be reached again.
+    away: String,
 }
 
 impl Remote {
     /// Reaches the device: puts the agent there where that is needed, starts it, and says hello.
     ///
     /// # Errors
-    /// [`Error::AgentMissing`]; [`Error::Refused`]; [`Error::Lost`] with the words of the program that was to reach it.
+    /// [`Error::AgentMissing`]; [`Error::Refused`]; [`Error::NoAgent`]; [`Error::Unreachable`] with the words of the program
+    /// that was to reach it.
     pub fn connect(address: &Address, options: &RemoteOptions) -> Result<Self> {
-        let mut remote = Self { address: address.clone(), options: options.clone(), link: None };
+        let (address, options) = (address.clone(), options.clone());
+        let mut remote = Self { address, options, link: None, away: String::new() };
         remote.reconnect()?;
         Ok(remote)
     }
@@ -63,17 +68,46 @@ impl Remote {
     }
 
     fn link(&mut self) -> Result<&mut Link> {
+        let (device, away) = (self.address.to_string(), &self.away);
+        self.link
+            .as_mut()
+            .ok_or_else(|| Error::Lost { device, reason: format!("it did not come back: {away}") })
+    }
+
+    /// A new line to the device's agent.
+    fn reach(&self) -> Result<Link> {
         let device = self.address.to_string();
-        self.link.as_mut().ok_or(Error::Lost { device, reason: "it did not come back".into() })
+        match &self.address {
+            Address::Tcp { at, token, pin } => {
+                let socket = dial(at).map_err(|error| unreachable(&self.address, error.to_string()))?;
+                let (reader, writer) = agent::connect(socket, *pin, &device)?;
+                Link::new(&device, Lines::read(reader), Box::new(writer), None, Some(token))
+            }
+            Address::Local => {
+                let agent = self.options.agent_for(std::env::consts::ARCH, &device)?;
+                let mut command = Command::new(agent);
+                if let Some(path) = &self.options.ort_lib {
+                    command.args(["--ort-lib", path]);
+                }
+                self.start(command)
+            }
+            Address::Exec { program, args } => {
+                let mut command = Command::new(program);
+                command.args(args);
+                self.start(command)
+            }
+            address => match Shell::new(address) {
+                Some(shell) => self.start(shell.deploy(&self.options)?),
+                None => Err(unreachable(address, "no shell reaches it")),
+            },
+        }
     }
 
     fn start(&self, mut command: Command) -> Result<Link> {
         let device = self.address.to_string();
         let program = command.get_program().to_string_lossy().into_owned();
-        let (process, input, output) = Process::start(&mut command).map_err(|error| Error::Lost {
-            device: device.clone(),
-            reason: format!("`{program}` cannot be started: {error}"),
-        })?;
+        let (process, input, output) = Process::start(&mut command)
+            .map_err(|error| unreachable(&self.address, format!("`{program}` cannot be started: {error}")))?;
         Link::new(&device, Lines::read(output), Box::new(input), Some(process), None)
     }
 }
@@ -149,36 +183,16 @@ impl Transport for Remote {
 
     fn reconnect(&mut self) -> Result<()> {
         self.link = None;
-        let device = self.address.to_string();
-        let link = match &self.address {
-            Address::Tcp { at, token, pin } => {
-                let lost = |reason: String| Error::Lost { device: device.clone(), reason };
-                let socket = dial(at).map_err(|error| lost(error.to_string()))?;
-                let (reader, writer) = agent::connect(socket, *pin, &device)?;
-                Link::new(&device, Lines::read(reader), Box::new(writer), None, Some(token))?
-            }
-            Address::Local => {
-                let beside = || {
-                    let folder = std::env::current_exe().ok();
-                    folder.and_then(|exe| Some(exe.parent()?.join(AGENT))).unwrap_or_else(|| AGENT.into())
-                };
-                let mut command = Command::new(self.options.agent.clone().unwrap_or_else(beside));
-                if let Some(path) = &self.options.ort_lib {
-                    command.args(["--ort-lib", path]);
+        let agent = self.options.agent.as_deref();
+        match self.reach().map_err(|error| before_hello(&self.address, agent, error)) {
+            Ok(link) => self.link = Some(link),
+            Err(error) => {
+                if let Error::Unreachable { reason, .. } = &error {
+                    self.away.clone_from(reason);
                 }
-                self.start(command)?
+                return Err(error);
             }
-            Address::Exec { program, args } => {
-                let mut command = Command::new(program);
-                command.args(args);
-                self.start(command)?
-            }
-            shell => match Shell::new(shell) {
-                Some(shell) => self.start(shell.deploy(&self.options)?)?,
-                None => return Err(Error::Lost { device, reason: "no shell reaches it".into() }),
-            },
-        };
-        self.link = Some(link);
+        }
         Ok(())
     }
 }

@@ -73,8 +73,8 @@ pub fn run(options: &Options, _: &mut Console) -> Outcome {
     };
     let path = add(&folder, &new, options.replace)?;
     let text = format!(
-        "{} added in {}; peaks and power modes can be written there by hand\nnext: masktas devices test {} --connect \
-         ADDRESS\n",
+        "{} added in {}; peaks and power modes can be written there by hand\nnext: masktas devices test --target {} \
+         --connect ADDRESS\n",
         new.name,
         path.display(),
         new.name

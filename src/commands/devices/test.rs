@@ -1,11 +1,13 @@
 //! `masktas devices test`.
 
 use clap::Args;
-use masktas_devices::Catalogue;
 use masktas_devices::agent::EngineState;
+use masktas_devices::{Catalogue, Check, Status, machine_checks};
+use masktas_search::pipeline::Connection;
 use serde_json::{Value, json};
 
 use crate::cli::EngineArgs;
+use crate::commands::doctor;
 use crate::commands::target::{TargetArgs, measurable, reach};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::Exit;
@@ -29,36 +31,56 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         let name = options.target.device(asked, None, console)?;
         measurable(&name, None)?;
     }
+    let waiting = console.connecting(connection.as_ref().map(|connection| &connection.address));
     let (mut transport, machine) = reach(connection.as_ref(), &options.engines)?;
+    drop(waiting);
     let name = options.target.device(asked, connection.as_ref().map(|_| &machine), console)?;
     let catalogue = Catalogue::open()?;
     let device = catalogue.device(&name)?;
     let states = transport.engines()?;
-    let remarks = device.remarks(&machine);
+    let checks = machine_checks(&machine, device);
 
     let mut text = format!("{name}: {}\n\n", machine.line());
     text.push_str(&engines_table(&states, console.style));
     text.push('\n');
-    for remark in &remarks {
-        text.push_str(&format!("{}\n  {}\n", remark.what, remark.next));
-    }
+    let bad: Vec<&Check> = checks.iter().filter(|check| check.status != Status::Ok).collect();
+    text.push_str(&doctor::lines(bad.iter().copied(), console.style));
     let usable = states.iter().any(|state| state.version.is_some());
-    if remarks.is_empty() && usable {
+    let failed = bad.iter().any(|check| check.status == Status::Fail);
+    if bad.is_empty() && usable {
         text.push_str("nothing here makes latencies unsteady\n");
     }
-    let address = connection.map(|connection| format!(" --connect {}", connection.address));
-    text.push_str(&format!("next: masktas profile --target {name}{}\n", address.unwrap_or_default()));
+    // With another device's name a profile would be wrong; what mends that is said above.
+    if usable && !failed {
+        text.push_str(&next(&name, options, connection.as_ref()));
+    }
     let json = json!({
         "device": name,
         "machine": serde_json::to_value(&machine).unwrap_or(Value::Null),
         "engines": engines_json(&states),
-        "remarks": serde_json::to_value(&remarks).unwrap_or(Value::Null),
+        "checks": serde_json::to_value(&checks).unwrap_or(Value::Null),
+        "remarks": serde_json::to_value(device.remarks(&machine)).unwrap_or(Value::Null),
     });
-    let exit = if usable { Exit::Ok } else { Exit::Check };
+    let exit = if usable && !failed { Exit::Ok } else { Exit::Check };
     Ok(Answer { exit, ..Answer::new(text, json) })
 }
 
-/// The same for programs.
+/// The command that measures the device. A secret is never repeated, and half an address would not work.
+fn next(name: &str, options: &Options, connection: Option<&Connection>) -> String {
+    let TargetArgs { agent, device_ort_lib, .. } = &options.target;
+    let way = match connection {
+        None => String::new(),
+        Some(Connection { address, .. })
+            if address.shown_whole() && agent.is_none() && device_ort_lib.is_none() =>
+        {
+            format!(" --connect {address}")
+        }
+        Some(_) => ", with the same --connect and what belongs to it".to_owned(),
+    };
+    format!("next: masktas profile --target {name}{way}\n")
+}
+
+/// Engines for programs.
 pub fn engines_json(states: &[EngineState]) -> Value {
     let row = |state: &EngineState| json!({ "engine": state.name, "version": state.version, "missing": state.missing });
     states.iter().map(row).collect()

@@ -4,20 +4,19 @@ use std::ops::ControlFlow;
 use std::path::Path;
 
 use masktas_devices::{
-    BenchJob, Fingerprint, Measurement, NamedModel, Outcome as Measured, ProfileJob, Protocol, Row,
-    Steadiness, Subject, Sustained, Trace, TraceJob, Transport, profile_models,
+    BenchJob, NamedModel, Outcome as Measured, ProfileJob, Protocol, Subject, TraceJob, Transport,
+    profile_models,
 };
 use masktas_runtime::{Features, onnx};
 use masktas_search::progress::Progress as _;
 use serde_json::{Value, json};
 
 use super::Options;
-use super::output::{self, Output};
+use super::found::Found;
+use super::output;
 use crate::commands::target::{measurable, reach};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::{Exit, Failure};
-use crate::style::{Paint, Style};
-use crate::table::{Cell, Table, bytes};
 
 /// Largest file that is read, in bytes.
 const MODEL_MAX: u64 = 4 << 30;
@@ -33,10 +32,15 @@ struct Model {
 }
 
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
+    for path in [&options.csv, &options.markdown].into_iter().flatten().filter(|_| !options.dry_run) {
+        output::writable(path)?;
+    }
     let models = options.files.iter().map(|path| read(path)).collect::<Result<Vec<_>, _>>()?;
     let asked = options.target.target.as_deref().unwrap_or("host");
     let connection = options.target.connection()?;
+    let waiting = console.connecting(connection.as_ref().map(|connection| &connection.address));
     let (mut transport, machine) = reach(connection.as_ref(), &options.engines)?;
+    drop(waiting);
     let device = options.target.device(asked, connection.as_ref().map(|_| &machine), console)?;
     measurable(&device, connection.as_ref())?;
     let names: Vec<&str> = match options.engine.as_slice() {
@@ -73,10 +77,15 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         return Err(failure);
     }
     let text = found.text(console.style);
-    let output = Output { csv: found.csv(), markdown: found.markdown() };
-    output::write(&output, options.csv.as_deref(), options.markdown.as_deref())?;
+    let csv = output::write(options.csv.as_deref(), &found.csv());
+    let written = csv.and(output::write(options.markdown.as_deref(), &found.markdown()));
     let failed = found.rows.iter().any(|(_, row)| matches!(row.outcome, Measured::Failed(_)));
     let mut json = found.json();
+    let unwritten = written.err().map(|failure| {
+        // What was measured is shown all the same.
+        console.say(&format!("the table was not written: {}", failure.error));
+        failure.exit
+    });
     let exit = match cut {
         Some(failure) => {
             // What was measured before is no worse for it.
@@ -87,7 +96,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
             failure.exit
         }
         None if failed => Exit::Failure,
-        None => Exit::Ok,
+        None => unwritten.unwrap_or(Exit::Ok),
     };
     Ok(Answer { exit, ..Answer::new(text, json) })
 }
@@ -154,6 +163,9 @@ fn measure(
         transport,
         &job,
         &mut |now| {
+            if let Some(lost) = &now.lost {
+                reporter.say(&lost.to_string());
+            }
             reporter.advance(now.done as u64, &format!("round {}", now.rounds));
             if reporter.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },
@@ -204,150 +216,5 @@ fn interrupted<T>(result: masktas_devices::Result<T>) -> Result<T, Failure> {
             Err(Failure { exit: Exit::Interrupted, error })
         }
         other => Ok(other?),
-    }
-}
-
-/// What was measured.
-struct Found {
-    device: String,
-    machine: Fingerprint,
-    /// Engine and row.
-    rows: Vec<(String, Row)>,
-    /// Model and its operations.
-    traces: Vec<(String, Trace)>,
-    /// Model, engine and its minutes.
-    sustained: Vec<(String, String, Sustained)>,
-    /// Seconds that each of those was to take.
-    seconds: f64,
-}
-
-/// Head of the Markdown and, with underscores, of the CSV. `ms` is the paired value, the columns from `median` to `MAD` are of
-/// the raw runs.
-const HEAD: [&str; 16] = [
-    "model",
-    "engine",
-    "ms",
-    "+-",
-    "median",
-    "p90",
-    "p95",
-    "p99",
-    "min",
-    "MAD",
-    "runs",
-    "load ms",
-    "first ms",
-    "peak memory",
-    "mJ",
-    "verdict",
-];
-
-/// The columns that a terminal shows; energy where there is any.
-const SHOWN: [&str; 11] =
-    ["model", "engine", "ms", "+-", "p90", "p99", "load ms", "first ms", "peak memory", "mJ", "verdict"];
-
-impl Found {
-    fn cells(&self, engine: &str, row: &Row, style: bool) -> Vec<Cell> {
-        let m = match &row.outcome {
-            Measured::Measured(m) => m,
-            Measured::Imported { .. } | Measured::Failed(_) => {
-                let mut cells: Vec<Cell> = vec![row.id.as_str().into(), engine.into()];
-                cells.extend((2..HEAD.len() - 1).map(|_| Cell::from("-")));
-                cells.push(Cell::painted("failed", Paint::Bad));
-                return cells;
-            }
-        };
-        let ms = |value: f64| Cell::from(format!("{value:.3}"));
-        let paint = if m.verdict == Steadiness::Steady { Paint::Good } else { Paint::Warn };
-        let memory = match (m.peak_bytes, style) {
-            (Some(peak), true) => bytes(peak),
-            (Some(peak), false) => peak.to_string(),
-            (None, _) => "-".to_owned(),
-        };
-        vec![
-            row.id.as_str().into(),
-            engine.into(),
-            ms(m.ms),
-            format!("{:.1} %", 100.0 * m.half_width).into(),
-            ms(m.median_ms),
-            ms(m.p90_ms),
-            ms(m.p95_ms),
-            ms(m.p99_ms),
-            ms(m.min_ms),
-            ms(m.mad_ms),
-            m.n.to_string().into(),
-            format!("{:.1}", m.cold_load_ms).into(),
-            format!("{:.2}", m.first_run_ms).into(),
-            memory.into(),
-            m.energy.as_ref().map_or_else(|| "-".to_owned(), |e| format!("{:.2}", e.millijoules)).into(),
-            Cell::painted(m.verdict.to_string(), paint),
-        ]
-    }
-
-    fn text(&self, style: Style) -> String {
-        let energy = self.measurements().any(|m| m.energy.is_some());
-        let shown = |name: &&str| SHOWN.contains(name) && (energy || *name != "mJ");
-        let mut table = Table::new(&HEAD.iter().copied().filter(shown).collect::<Vec<_>>());
-        let mut notes = String::new();
-        for (engine, row) in &self.rows {
-            let cells = self.cells(engine, row, true).into_iter().zip(&HEAD);
-            table.row(cells.filter(|(_, name)| shown(name)).map(|(cell, _)| cell).collect());
-            match &row.outcome {
-                Measured::Measured(m) => {
-                    notes.extend(m.notes.iter().map(|note| format!("{} under {engine}: {note}\n", row.id)));
-                }
-                Measured::Failed(why) => notes.push_str(&format!("{} under {engine}: {why}\n", row.id)),
-                Measured::Imported { .. } => {}
-            }
-        }
-        let mut text = format!("{}{notes}\n", table.show(style));
-        for (model, trace) in &self.traces {
-            text.push_str(&output::trace(model, trace, style));
-        }
-        for (model, engine, run) in &self.sustained {
-            text.push_str(&output::sustained(model, engine, self.seconds, run));
-        }
-        text.push_str(&format!("{}: {}\n", self.device, self.machine.line()));
-        let threads = self.measurements().next().map_or(1, |m| m.threads);
-        let engines = output::engines(self.measurements());
-        let plural = if threads == 1 { "" } else { "s" };
-        text.push_str(
-            "ms: paired with a reference network, over all rounds; +-: half of its 95 % interval; p90, p99: of single runs\n",
-        );
-        text.push_str(&format!("batch as exported, {threads} thread{plural}, no spinning, {engines}\n"));
-        text
-    }
-
-    fn measurements(&self) -> impl Iterator<Item = &Measurement> {
-        self.rows.iter().filter_map(|(_, row)| row.measurement())
-    }
-
-    fn csv(&self) -> String {
-        let rows = self.rows.iter().map(|(engine, row)| self.cells(engine, row, false));
-        output::csv(&HEAD, rows)
-    }
-
-    fn markdown(&self) -> String {
-        let rows = self.rows.iter().map(|(engine, row)| self.cells(engine, row, true));
-        let foot = format!("{}: {}", self.device, self.machine.line());
-        format!("{}\n{foot}\n", output::markdown(&HEAD, rows))
-    }
-
-    fn json(&self) -> Value {
-        let rows: Vec<Value> = self
-            .rows
-            .iter()
-            .map(|(engine, row)| {
-                let outcome = serde_json::to_value(&row.outcome).unwrap_or(Value::Null);
-                json!({ "model": row.id, "engine": engine, "outcome": outcome })
-            })
-            .collect();
-        json!({
-            "device": self.device,
-            "machine": serde_json::to_value(&self.machine).unwrap_or(Value::Null),
-            "rows": rows,
-            "operations": serde_json::to_value(&self.traces).unwrap_or(Value::Null),
-            "sustained": serde_json::to_value(&self.sustained).unwrap_or(Value::Null),
-        })
     }
 }

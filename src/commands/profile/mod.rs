@@ -1,6 +1,7 @@
 //! `masktas profile`: models timed on a device; of a space, with the latency model fitted to its subnets.
 
 mod files;
+mod found;
 mod import;
 mod output;
 
@@ -107,7 +108,10 @@ impl Options {
         let (recipe, _) = self.recipe.load(&more, console)?;
         let asked = self.target.target.clone().unwrap_or(recipe.latency.target);
         let machine = match connection {
-            Some(_) => Some(reach(connection, &self.engines)?.1),
+            Some(Connection { address, .. }) => {
+                let _waiting = console.connecting(Some(address));
+                Some(reach(connection, &self.engines)?.1)
+            }
             None => None,
         };
         let device = self.target.device(&asked, machine.as_ref(), console)?;
@@ -136,6 +140,9 @@ fn time(text: &str) -> Result<f64, String> {
 pub fn run(options: Options, console: &mut Console) -> Outcome {
     if !options.files.is_empty() {
         return files::run(&options, console);
+    }
+    if let Some(path) = options.export.as_deref().filter(|_| !options.dry_run) {
+        output::writable(path)?;
     }
     if let Some(from) = &options.import {
         return import::run(from, &options, console);
@@ -210,14 +217,19 @@ pub fn keep(
     export: Option<&Path>,
     console: &mut Console,
 ) -> Result<Option<PathBuf>, Failure> {
+    // The library first: what a full disk does to the other file must not lose what was measured.
+    let kept = match Library::of_user() {
+        Some(library) => Some(library.keep(profile)?),
+        None => None,
+    };
+    if let Some(path) = &kept {
+        console.say(&format!("profile of {} kept in {}", profile.device, path.display()));
+    }
     if let Some(path) = export {
         profile.write(path)?;
         console.say(&format!("profile written to {}", path.display()));
     }
-    let Some(library) = Library::of_user() else { return Ok(None) };
-    let path = library.keep(profile)?;
-    console.say(&format!("profile of {} kept in {}", profile.device, path.display()));
-    Ok(Some(path))
+    Ok(kept)
 }
 
 /// What would be measured, and for how long.

@@ -2,33 +2,48 @@
 
 use std::path::Path;
 
-use masktas_devices::{Measurement, Protocol, Sustained, Trace};
+use masktas_devices::{Measurement, NodeTime, Protocol, Sustained, Trace};
 
 use crate::exit::Failure;
 use crate::style::Style;
 use crate::table::{Cell, Table};
 
-/// Operations shown of one model.
+/// Operations shown of one model on a terminal.
 const OPERATIONS: usize = 15;
 
-/// A table in two forms.
-pub struct Output {
-    pub csv: String,
-    pub markdown: String,
-}
-
-/// Writes the forms that were asked for.
-pub fn write(output: &Output, csv: Option<&Path>, markdown: Option<&Path>) -> Result<(), Failure> {
-    for (path, text) in [(csv, &output.csv), (markdown, &output.markdown)] {
-        if let Some(path) = path {
-            std::fs::write(path, text).map_err(|error| Failure::io(path, error))?;
-        }
+/// Refuses a place for a file that cannot be written, before anything is measured. What is there stays as it is.
+pub fn writable(path: &Path) -> Result<(), Failure> {
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    if !folder.is_dir() {
+        return Err(Failure::usage(format!(
+            "{} cannot be written: there is no folder {}; make it, or write to another place",
+            path.display(),
+            folder.display()
+        )));
+    }
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{} is a folder; name a file", path.display())));
+    }
+    let there = path.exists();
+    let opened = std::fs::OpenOptions::new().append(true).create(true).open(path);
+    opened.map_err(|error| Failure::io(path, error))?;
+    if !there {
+        // An empty file would look like an answer.
+        std::fs::remove_file(path).map_err(|error| Failure::io(path, error))?;
     }
     Ok(())
 }
 
+/// Writes one of the forms, if it was asked for.
+pub fn write(path: Option<&Path>, text: &str) -> Result<(), Failure> {
+    path.map_or(Ok(()), |path| std::fs::write(path, text).map_err(|error| Failure::io(path, error)))
+}
+
+/// Head of a table of operations.
+const OPERATION: [&str; 5] = ["node of the file", "operator", "provider", "ms", "share"];
+
 /// Rows as CSV, with quotes where they are needed.
-pub fn csv(head: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
+pub fn csv(head: &[&str], rows: impl Iterator<Item = Vec<String>>) -> String {
     let field = |text: &str| {
         if text.contains([',', '"', '\n']) {
             format!("\"{}\"", text.replace('"', "\"\""))
@@ -36,11 +51,9 @@ pub fn csv(head: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String {
             text.to_owned()
         }
     };
-    let head: Vec<String> =
-        head.iter().map(|name| name.replace("+-", "half width").replace(' ', "_")).collect();
     let mut text = format!("{}\n", head.join(","));
     for row in rows {
-        let fields: Vec<String> = row.iter().map(|cell| field(cell.text())).collect();
+        let fields: Vec<String> = row.iter().map(|text| field(text)).collect();
         text.push_str(&format!("{}\n", fields.join(",")));
     }
     text
@@ -59,18 +72,9 @@ pub fn markdown(head: &[&str], rows: impl Iterator<Item = Vec<Cell>>) -> String 
 
 /// The costliest operations of a model, and the sums by operator.
 pub fn trace(model: &str, trace: &Trace, style: Style) -> String {
-    let mut table = Table::new(&["node of the file", "operator", "provider", "ms", "share"]);
-    let mut order: Vec<_> = trace.nodes.iter().collect();
-    order.sort_by(|a, b| b.ms.total_cmp(&a.ms));
-    for node in order.iter().take(OPERATIONS) {
-        table.row(vec![
-            node.node.clone().unwrap_or_else(|| format!("({})", node.name)).into(),
-            node.op.as_str().into(),
-            node.provider.as_str().into(),
-            format!("{:.4}", node.ms).into(),
-            format!("{:.1} %", 100.0 * node.share).into(),
-        ]);
-    }
+    let mut table = Table::new(&OPERATION);
+    let order = costliest(trace);
+    order.iter().take(OPERATIONS).cloned().for_each(|row| table.row(row));
     let sums: Vec<String> = trace
         .by_operator()
         .iter()
@@ -87,6 +91,28 @@ pub fn trace(model: &str, trace: &Trace, style: Style) -> String {
         table.show(style),
         sums.join(", ")
     )
+}
+
+/// All operations of a model as a Markdown table.
+pub fn trace_markdown(model: &str, trace: &Trace) -> String {
+    let rows = costliest(trace).into_iter();
+    format!("{model} under {}\n\n{}\n", trace.engine, markdown(&OPERATION, rows))
+}
+
+/// The operations of a model as rows, the costliest first.
+fn costliest(trace: &Trace) -> Vec<Vec<Cell>> {
+    let mut order: Vec<_> = trace.nodes.iter().collect();
+    order.sort_by(|a, b| b.ms.total_cmp(&a.ms));
+    let row = |node: &NodeTime| {
+        vec![
+            node.node.clone().unwrap_or_else(|| format!("({})", node.name)).into(),
+            node.op.as_str().into(),
+            node.provider.as_str().into(),
+            format!("{:.4}", node.ms).into(),
+            format!("{:.1} %", 100.0 * node.share).into(),
+        ]
+    };
+    order.into_iter().map(row).collect()
 }
 
 /// A sustained run of so many seconds, as asked, in a sentence.
