@@ -1,7 +1,8 @@
-//! What a proposal costs: asking and telling at 1,000 trials, and one fit of a predictor to 100.
+//! What a proposal costs: asking and telling at 1,000 trials, one fit of a predictor to 100, and the front of all rated blocks.
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use masktas_search::budget::SearchBudget;
+use masktas_search::combine::{Choice, Combination, combine, join};
 use masktas_search::predictor;
 use masktas_search::rand::{Draw as _, stream};
 use masktas_search::recipe::{Predictor, Recipe};
@@ -63,6 +64,37 @@ fn samplers(criterion: &mut Criterion) {
         });
     }
     group.finish();
+
+    criterion.bench_function("samplers/combine the blocks of vit-tiny", |b| {
+        b.iter_batched(blocks, |widths| join(fronts(widths)), BatchSize::LargeInput);
+    });
+}
+
+/// Blocks of `vit-tiny` for each width, with their operations as costs and made-up losses.
+fn blocks() -> Vec<Vec<Vec<Choice>>> {
+    let space = VitSpace::load("vit-tiny").unwrap();
+    let d = space.definition();
+    let mut rng = stream(2, "combine", 0);
+    let mut block = |at: usize, embed: usize| -> Vec<Choice> {
+        // Blocks that may be left out cost nothing then, and lose what nothing gains.
+        let mut choices = Vec::new();
+        if at >= d.depth[0] {
+            choices.push(Choice { loss: 1.0, cost: 0.0 });
+        }
+        for (heads, ratio) in
+            d.heads.iter().flat_map(|heads| d.ratio.iter().map(move |ratio| (*heads, *ratio)))
+        {
+            let (width, embed) = ((heads * d.head_dim) as f64, embed as f64);
+            let cost = 64.0 * embed * (8.0 * width + 4.0 * embed * ratio) / 1e6;
+            choices.push(Choice { loss: (40.0 / cost).exp() - 1.0 + 0.1 * rng.unit(), cost });
+        }
+        choices
+    };
+    d.embed.iter().map(|embed| (0..space.max_depth()).map(|at| block(at, *embed)).collect()).collect()
+}
+
+fn fronts(widths: Vec<Vec<Vec<Choice>>>) -> Vec<Vec<Combination>> {
+    widths.iter().map(|blocks| combine(blocks, 0.0, 1e9, 0.01).unwrap()).collect()
 }
 
 criterion_group!(benches, samplers);

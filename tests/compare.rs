@@ -64,6 +64,30 @@ fn samplers_are_paired_and_their_curves_written() {
 }
 
 #[test]
+fn a_comparison_is_kept_goes_on_and_has_a_page() {
+    let folder = tempfile::tempdir().expect("a folder");
+    table(folder.path());
+    let words =
+        |samplers| ["--samplers", samplers, "--queries", "12", "--seeds", "4", "--out", "kept", "--json"];
+    let first = object(&compare(folder.path(), &words("random,tpe")));
+    let finished =
+        || std::fs::read_to_string(folder.path().join("kept/finished.jsonl")).expect("kept").lines().count();
+    assert_eq!(finished(), 8);
+    // What is there is taken as it is; what is new is added.
+    let output = compare(folder.path(), &words("random,tpe,evolution"));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("8 are finished in kept"), "{output:?}");
+    let again = object(&output);
+    assert_eq!(finished(), 12);
+    assert_eq!(again["samplers"][0], first["samplers"][0], "the very same, times too");
+    let page = std::fs::read_to_string(folder.path().join("kept/report.html")).expect("the page");
+    assert_eq!(page.matches("<path class=\"term term").count(), 3);
+    assert!(page.contains("masktas compare --table mine.csv --samplers random,tpe,evolution"), "{page}");
+    let words = ["--predictors", "ridge", "--labels", "30", "--seeds", "3", "--out", "kept", "--json"];
+    object(&compare(folder.path(), &words));
+    assert_eq!(finished(), 15);
+}
+
+#[test]
 fn a_limit_holds_and_one_that_nothing_meets_is_an_error() {
     let folder = tempfile::tempdir().expect("a folder");
     table(folder.path());
@@ -102,6 +126,7 @@ fn mistakes_are_named() {
         (&["--samplers", "tpe", "--read", "nasbench"], "unknown kind of table"),
         (&["--predictors", "ridge", "--labels", "81"], "81 labels"),
         (&["--samplers", "tpe", "--limit", "size"], "--limit size is not COLUMN=NUMBER"),
+        (&["--samplers", "tpe", "--run", "."], "cannot be used with"),
     ] {
         let output = compare(folder.path(), words);
         let error = String::from_utf8_lossy(&output.stderr).into_owned();

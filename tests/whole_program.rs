@@ -295,3 +295,43 @@ fn one_profile_gives_one_search_under_latency() {
     succeed(masktas(&cache, &["search", "--resume", &broken]));
     assert_eq!(log(Path::new(&whole)), log(Path::new(&broken)));
 }
+
+/// The recipes that guess scores search a supernet, say the same again, and samplers are compared on it.
+#[test]
+fn predictor_guided_recipes_search_a_supernet_and_samplers_are_compared_on_it() {
+    let place = Place::new();
+    if !onnx_runtime(&place.path("cache")) {
+        return;
+    }
+    let cache = place.path("cache");
+    let runs = ["ssnenas", "seminas", "again"].map(|name| place.text(name));
+    for (run, recipe) in runs.iter().zip(["ssnenas", "seminas", "ssnenas"]) {
+        // Of the configuration's sampler, only how many random ones come first.
+        succeed(masktas(&cache, &search(run, &["--recipe", recipe, "--set", "sampler.batch=8"])));
+    }
+    let [ssnenas, seminas, again] = [0, 1, 2].map(|at| log(Path::new(&runs[at])));
+    assert_eq!((ssnenas.lines().count(), seminas.lines().count()), (24, 24));
+    assert_eq!(ssnenas, again, "from networks made now, and from the same ones on disk");
+    assert_ne!(ssnenas, seminas);
+    assert_eq!(
+        std::fs::read_dir(cache.join("predictors")).expect("pre-trained networks are kept").count(),
+        1
+    );
+
+    let out = place.text("compared");
+    let compare = ["compare", "--run", &runs[0], "--samplers", "random,evolution,npenas/ridge", "--json"];
+    let words = [&compare[..], &["--queries", "16", "--seeds", "2", "--out", &out]].concat();
+    let answer: Value = serde_json::from_str(&succeed(masktas(&cache, &words))).expect("JSON");
+    assert_eq!(answer["limits"][0], "--params 20.0k");
+    let rows = answer["samplers"].as_array().expect("rows");
+    for row in rows {
+        let volume = row["hypervolume"]["mean"].as_f64().expect("a number");
+        assert!(volume > 0.0 && volume < 1.0, "{row}");
+        let curve = row["curves"][0].as_array().expect("a curve");
+        let rising = curve.windows(2).all(|pair| pair[0].as_f64() <= pair[1].as_f64());
+        assert!(curve.len() == 16 && rising, "{curve:?}");
+    }
+    assert!(rows.len() == 3 && rows[0]["difference"].is_null() && rows[1]["wins"].is_number());
+    let page = std::fs::read_to_string(Path::new(&out).join("report.html")).expect("a page");
+    assert!(page.contains("hypervolume (higher is better)"), "{page}");
+}

@@ -225,13 +225,12 @@ mod tests {
         assert!((10..900).contains(&infeasible), "{infeasible}");
     }
 
-    /// The blocks of `vit-tiny` at each width, with their operations as costs and made-up losses.
+    /// The blocks of `vit-tiny` at each width, with their operations as costs and made-up losses. The bench `samplers` times the same.
     #[test]
-    fn the_whole_front_of_vit_tiny_takes_less_than_a_second() {
+    fn the_whole_front_of_vit_tiny_comes_from_one_run() {
         let space = VitSpace::load("vit-tiny").expect("space");
         let d = space.definition();
         let mut rng = stream(2, "combine", 0);
-        let begun = std::time::Instant::now();
         let fronts: Vec<Vec<Combination>> = d
             .embed
             .iter()
@@ -254,13 +253,10 @@ mod tests {
             })
             .collect();
         let front = join(fronts);
-        let seconds = begun.elapsed().as_secs_f64();
-        println!("{} members in {seconds:.3} s", front.len());
         assert!(front.len() > 20, "{}", front.len());
         assert!(
             front.windows(2).all(|pair| pair[0].1.cost <= pair[1].1.cost && pair[0].1.loss > pair[1].1.loss)
         );
-        assert!(seconds < 1.0, "{seconds} s");
         assert!(space.count() > 1_000_000);
     }
 

@@ -110,7 +110,7 @@ pub const ROLES: [Role; 8] = [
     Role { key: "teacher.name", built: crate::teacher::NAMES, planned: &[] },
     Role { key: "objective.name", built: crate::objective::NAMES, planned: &["contrastive", "blockwise"] },
     Role { key: "score.name", built: crate::score::NAMES, planned: &["contrastive", "blockwise"] },
-    Role { key: "predictor.name", built: crate::predictor::NAMES, planned: &["encoder-decoder"] },
+    Role { key: "predictor.name", built: crate::predictor::NAMES, planned: &[] },
     Role { key: "predictor.pretrain", built: crate::predictor::pretrain::NAMES, planned: &[] },
     Role { key: "sampler.name", built: crate::sampler::NAMES, planned: &["block-dp"] },
 ];
@@ -253,22 +253,41 @@ impl Recipe {
             &self.predictor.pretrain,
             &self.sampler.name,
         ];
+        let mut missing: Vec<(&Role, &str)> = Vec::new();
         for (role, name) in ROLES.iter().zip(named) {
             if role.built.contains(&name.as_str()) {
                 continue;
             }
-            if role.planned.contains(&name.as_str()) {
-                return Err(Error::NotSupported {
-                    thing: format!("{} = \"{name}\" (recipe {})", role.key, self.recipe),
-                    reason: "this part is not built yet".to_owned(),
-                    next: format!("use --recipe masktas, or --set {}={}", role.key, role.built.join("|")),
-                });
+            if !role.planned.contains(&name.as_str()) {
+                let hint = hint(name, role.built.iter().copied());
+                return Err(Error::UnknownName { what: role.key, name: name.clone(), hint });
             }
-            let hint = hint(name, role.built.iter().copied());
-            return Err(Error::UnknownName { what: role.key, name: name.clone(), hint });
+            missing.push((role, name));
+        }
+        if !missing.is_empty() {
+            return Err(self.unbuilt(&missing));
         }
         // A sampler may need a predictor.
         crate::sampler::by_name(&self.sampler, &self.predictor).map(drop)
+    }
+
+    /// Parts that do not exist, and how the others are used without them.
+    fn unbuilt(&self, missing: &[(&Role, &str)]) -> Error {
+        let named: Vec<String> =
+            missing.iter().map(|(role, name)| format!("{} = \"{name}\"", role.key)).collect();
+        let instead = missing.iter().map(|(role, _)| format!(" --set {}={}", role.key, role.built[0]));
+        let reason = match missing {
+            [(_, "block-dp")] => {
+                "it combines rated blocks, and every score that is built rates whole networks"
+            }
+            [_] => "this part is not built yet",
+            _ => "these parts are not built yet",
+        };
+        Error::NotSupported {
+            thing: format!("{} (recipe {})", named.join(", "), self.recipe),
+            reason: reason.to_owned(),
+            next: format!("use --recipe {}{}", self.recipe, instead.collect::<String>()),
+        }
     }
 
     /// Whether a new run may begin with it. Runs of earlier versions were let pass, and stay readable.

@@ -1,20 +1,26 @@
-//! Samplers and predictors side by side, on tables where the truth is known.
+//! Samplers and predictors side by side: on tables where the truth is known, and on the supernet of a run.
 
+mod fronts;
+mod kept;
 mod predictors;
 mod stats;
+mod tables;
 
-pub use predictors::{PredictorRow, baseline, predictors};
+pub use fronts::{FrontRow, FrontTask, fronts};
+pub use kept::Kept;
+pub use predictors::{PredictorRow, PredictorTask, baseline, predictors};
 pub use stats::{Summary, kendall};
+pub use tables::{Row, Task, samplers};
 
-use rayon::prelude::*;
-use serde::Serialize;
+use std::time::Instant;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::recipe::{Predictor, Recipe, SamplerChoice};
 use crate::sampler::{self, Budget, Trial, proposal_rng};
-use crate::score::Score as _;
-use crate::space::{Genes, Space as _};
-use crate::table::{TableBudget, TableScore, TableSpace};
+use crate::space::{Genes, Space};
+
+/// Hears how many searches or fits are done, and says whether to stop.
+pub type Told<'a> = dyn FnMut(usize) -> bool + 'a;
 
 /// One sampler with its settings.
 #[derive(Clone, Debug)]
@@ -79,153 +85,42 @@ impl Entrant {
     }
 }
 
-/// What is compared: searches of a table by one of its columns.
-#[derive(Clone, Debug)]
-pub struct Task<'a> {
-    /// The table.
-    pub space: &'a TableSpace,
-    /// The column searched by; higher is better.
-    pub score: String,
-    /// The column shown beside it, which no search sees.
-    pub report: String,
-    /// Limit on a column: its name and the most.
-    pub limit: Option<(String, f64)>,
-    /// Architectures rated in a search.
-    pub queries: usize,
-    /// Searches of each sampler, with seeds 0, 1 and so on.
-    pub seeds: usize,
-}
-
-/// One sampler's searches.
-#[derive(Clone, Debug, Serialize)]
-pub struct Row {
-    /// The sampler, as it was written.
-    pub sampler: String,
-    /// The best score within the limit less the best found.
-    pub regret: Summary,
-    /// What the report says of the best found.
-    pub report: Summary,
-    /// This sampler's regret less the other's, seed by seed; below 0 is better. `None` for the other itself.
-    pub difference: Option<Summary>,
-    /// Share of seeds in which this one's regret is lower; ties count half.
-    pub wins: Option<f64>,
-    /// Milliseconds of ask and tell in a trial, on average.
-    pub overhead_ms: f64,
-    /// Best score so far, query by query, seed by seed.
-    pub curves: Vec<Vec<f64>>,
-}
-
-/// Runs every sampler with every seed. `against`: the position of the one that others are paired with. `told` hears after each
-/// sampler how many are done, and says whether to stop.
-///
-/// # Errors
-/// Columns that are not there; what a sampler meets.
-pub fn samplers(
-    task: &Task<'_>,
-    entrants: &[Entrant],
-    against: usize,
-    told: &mut dyn FnMut(usize) -> bool,
-) -> Result<Vec<Row>> {
-    let report = task.space.column(&task.report)?;
-    let scores = task.space.column(&task.score)?;
-    let limit = task.limit.as_ref();
-    let budget =
-        TableBudget::new(task.space, limit.map(|(column, _)| column.as_str()), limit.map_or(0.0, |l| l.1))?;
-    let mut best = f64::NEG_INFINITY;
-    for (genes, score) in task.space.members().iter().zip(&scores) {
-        if score.is_finite() && budget.allows(genes)? {
-            best = best.max(*score);
-        }
-    }
-    if !best.is_finite() {
-        return Err(budget.infeasible());
-    }
-    let mut all: Vec<(Vec<f64>, Row)> = Vec::new();
-    for (at, entrant) in entrants.iter().enumerate() {
-        let seeds: Vec<usize> = (0..task.seeds).collect();
-        let searches: Vec<(Vec<Trial>, f64)> = seeds
-            .into_par_iter()
-            .map(|seed| search(task, entrant, &budget, seed as u64))
-            .collect::<Result<_>>()?;
-        let (mut regrets, mut reports, mut curves) = (Vec::new(), Vec::new(), Vec::new());
-        let (mut seconds, mut trials) = (0.0, 0);
-        for (search, time) in &searches {
-            let mut so_far = f64::NEG_INFINITY;
-            let mut found: Option<&Genes> = None;
-            let mut curve = Vec::new();
-            for trial in search {
-                if trial.score > so_far {
-                    (so_far, found) = (trial.score, Some(&trial.genes));
-                }
-                curve.push(so_far);
-            }
-            regrets.push(best - so_far);
-            let member = found.and_then(|genes| task.space.member_at(genes));
-            reports.push(member.and_then(|at| report.get(at)).copied().unwrap_or(f64::NAN));
-            curves.push(curve);
-            (seconds, trials) = (seconds + time, trials + search.len());
-        }
-        let row = Row {
-            sampler: entrant.name.clone(),
-            regret: Summary::of(&regrets),
-            report: Summary::of(&reports),
-            difference: None,
-            wins: None,
-            overhead_ms: 1000.0 * seconds / trials.max(1) as f64,
-            curves,
-        };
-        all.push((regrets, row));
-        if told(at + 1) {
-            return Err(Error::Interrupted);
-        }
-    }
-    let other = all.get(against).map(|(regrets, _)| regrets.clone()).unwrap_or_default();
-    for (at, (regrets, row)) in all.iter_mut().enumerate().filter(|(at, _)| *at != against) {
-        let _ = at;
-        let differences: Vec<f64> = regrets.iter().zip(&other).map(|(one, two)| one - two).collect();
-        let win = |d: &f64| {
-            if *d < 0.0 {
-                1.0
-            } else if *d > 0.0 {
-                0.0
-            } else {
-                0.5
-            }
-        };
-        row.wins = Some(differences.iter().map(win).sum::<f64>() / differences.len().max(1) as f64);
-        row.difference = Some(Summary::of(&differences));
-    }
-    Ok(all.into_iter().map(|(_, row)| row).collect())
-}
-
-/// One search, and the seconds that asking and telling took.
+/// One search of `queries` trials, and the seconds that asking and telling took.
 fn search(
-    task: &Task<'_>,
     entrant: &Entrant,
-    budget: &TableBudget<'_>,
+    space: &dyn Space,
+    budget: &dyn Budget,
+    queries: usize,
     seed: u64,
+    rate: &mut dyn FnMut(&Genes) -> Result<f64>,
 ) -> Result<(Vec<Trial>, f64)> {
-    let mut score = TableScore::new(task.space, &task.score)?;
     let mut sampler = sampler::by_name(&entrant.sampler, &entrant.predictor)?;
     let (mut trials, mut seconds) = (Vec::new(), 0.0);
-    while trials.len() < task.queries {
-        let begun = std::time::Instant::now();
-        let asked = sampler.ask(task.space, budget, &mut proposal_rng(seed, trials.len()))?;
+    while trials.len() < queries {
+        let begun = Instant::now();
+        let asked = sampler.ask(space, budget, &mut proposal_rng(seed, trials.len()))?;
         seconds += begun.elapsed().as_secs_f64();
         let Some(genes) = asked else { break };
-        let rated = score.rate(std::slice::from_ref(&genes))?;
-        let Some(value) = rated.first().and_then(|components| components.first()).map(|one| one.value) else {
-            return Err(Error::Unusable {
-                thing: format!("score of {}", task.space.id(&genes)),
-                problem: "it has 0 components".to_owned(),
-                next: "name another score".to_owned(),
-            });
-        };
-        let trial = Trial { score: value, cost: budget.cost(&genes)?, genes };
+        let trial = Trial { score: rate(&genes)?, cost: budget.cost(&genes)?, genes };
         trials.push(trial.clone());
-        let begun = std::time::Instant::now();
+        let begun = Instant::now();
         sampler.tell(trial);
         seconds += begun.elapsed().as_secs_f64();
     }
     Ok((trials, seconds))
 }
+
+/// Seed by seed one less the other, and the share of seeds in which it is below 0; ties count half.
+fn paired(one: &[f64], other: &[f64]) -> (Summary, f64) {
+    let differences: Vec<f64> = one.iter().zip(other).map(|(one, two)| one - two).collect();
+    let below = |d: &f64| match d.total_cmp(&0.0) {
+        _ if *d == 0.0 => 0.5,
+        std::cmp::Ordering::Less => 1.0,
+        _ => 0.0,
+    };
+    let share = differences.iter().map(below).sum::<f64>() / differences.len().max(1) as f64;
+    (Summary::of(&differences), share)
+}
+
+#[cfg(test)]
+mod tests;

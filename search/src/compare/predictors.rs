@@ -5,12 +5,12 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde::Serialize;
 
-use super::{Summary, kendall};
+use super::{Kept, Summary, Told, kendall, kept};
 use crate::error::{Error, Result};
 use crate::predictor::{self, FEWEST};
 use crate::rand::{Draw, stream};
 use crate::recipe;
-use crate::space::Genes;
+use crate::space::{Genes, Space as _};
 use crate::table::TableSpace;
 
 /// One predictor at one number of labels.
@@ -38,28 +38,39 @@ fn known(space: &TableSpace, column: &str) -> Result<Vec<(Genes, f64, String)>> 
         .collect())
 }
 
-/// Fits every predictor to `labels` architectures of `splits` random splits, and asks it for the rest. Equal architectures (by
-/// [`TableSpace::groups`]) are never on both sides, and one of each is fitted. Predictors are written `ridge` or `gin+ccl`.
+/// What is compared: fits to a part of a table, judged on the rest.
+#[derive(Clone, Debug)]
+pub struct PredictorTask<'a> {
+    /// The table.
+    pub space: &'a TableSpace,
+    /// The column that is guessed.
+    pub score: String,
+    /// Predictors, written `ridge` or `gin+ccl`.
+    pub names: Vec<String>,
+    /// Rated architectures that are fitted to.
+    pub labels: Vec<usize>,
+    /// Random splits for each.
+    pub splits: usize,
+}
+
+/// Fits every predictor to some architectures of each split, and asks it for the rest. Equal architectures (by
+/// [`TableSpace::groups`]) are never on both sides, and one of each is fitted.
 ///
 /// # Errors
-/// Columns that are not there, names that are unknown, more labels than there are architectures.
-pub fn predictors(
-    space: &TableSpace,
-    column: &str,
-    names: &[String],
-    labels: &[usize],
-    splits: usize,
-    told: &mut dyn FnMut(usize) -> bool,
-) -> Result<Vec<PredictorRow>> {
-    let known = known(space, column)?;
+/// Columns that are not there, names that are unknown, more labels than there are architectures; [`Error::Interrupted`] after a stop.
+pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) -> Result<Vec<PredictorRow>> {
+    let known = known(task.space, &task.score)?;
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
     for (at, (_, _, group)) in known.iter().enumerate() {
         groups.entry(group).or_default().push(at);
     }
     let groups: Vec<Vec<usize>> = groups.into_values().collect();
+    let names = &task.names;
     let settings: Vec<recipe::Predictor> = names.iter().map(|name| settings(name)).collect::<Result<_>>()?;
-    let mut rows = Vec::new();
-    for &count in labels {
+    let (hash, values) = (task.space.hash(), known.iter().map(|(_, value, _)| *value).collect::<Vec<_>>());
+    let ground = kept::key(&[&hash, &values, &groups]);
+    let (mut rows, mut done) = (Vec::new(), 0);
+    for &count in &task.labels {
         if count < FEWEST || count >= groups.len() {
             return Err(Error::Invalid {
                 thing: format!("{count} labels"),
@@ -69,11 +80,20 @@ pub fn predictors(
         }
         let mut first: Vec<f64> = Vec::new();
         for (name, settings) in names.iter().zip(&settings) {
-            let numbers: Vec<usize> = (0..splits).collect();
-            let results: Vec<(f64, f64)> = numbers
-                .into_par_iter()
-                .map(|split| one(space, &known, &groups, settings, count, split as u64))
-                .collect::<Result<_>>()?;
+            let one = |split: usize| -> Result<(f64, f64)> {
+                let key = kept::key(&[&ground, settings, &count, &split]);
+                kept.or(&key, || judge(task.space, &known, &groups, settings, count, split as u64))
+            };
+            let numbers: Vec<usize> = (0..task.splits).collect();
+            let mut results: Vec<(f64, f64)> = Vec::new();
+            // In groups, so that a stop is heard.
+            for group in numbers.chunks(rayon::current_num_threads()) {
+                results.extend(group.par_iter().map(|split| one(*split)).collect::<Result<Vec<_>>>()?);
+                done += group.len();
+                if told(done) {
+                    return Err(Error::Interrupted);
+                }
+            }
             let taus: Vec<f64> = results.iter().map(|(tau, _)| *tau).collect();
             let covered =
                 results.iter().map(|(_, covered)| covered).sum::<f64>() / results.len().max(1) as f64;
@@ -81,8 +101,7 @@ pub fn predictors(
             if first.is_empty() {
                 first.clone_from(&taus);
             } else {
-                let all: Vec<f64> = taus.iter().zip(&first).map(|(one, two)| one - two).collect();
-                difference = Some(Summary::of(&all));
+                difference = Some(super::paired(&taus, &first).0);
             }
             rows.push(PredictorRow {
                 predictor: name.clone(),
@@ -91,9 +110,6 @@ pub fn predictors(
                 difference,
                 covered,
             });
-            if told(rows.len()) {
-                return Err(Error::Interrupted);
-            }
         }
     }
     Ok(rows)
@@ -124,7 +140,7 @@ fn settings(text: &str) -> Result<recipe::Predictor> {
 }
 
 /// Tau and coverage of one split.
-fn one(
+fn judge(
     space: &TableSpace,
     known: &[(Genes, f64, String)],
     groups: &[Vec<usize>],

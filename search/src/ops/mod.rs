@@ -45,6 +45,7 @@ pub(crate) use calls::{
 };
 pub(crate) use host::{Host, Sums, change, flex};
 pub use precision::{Precision, bf16_available};
+pub(crate) use product::{Onto, View, fresh, product};
 pub use product::{ProductRate, product_rate};
 
 use std::sync::OnceLock;

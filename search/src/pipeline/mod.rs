@@ -7,6 +7,7 @@ mod across;
 mod elsewhere;
 mod explore;
 mod finish;
+mod ground;
 mod latency;
 mod left;
 mod networks;
@@ -32,6 +33,7 @@ pub use across::{Across, OnDevice, Timed, across};
 pub use elsewhere::{Elsewhere, elsewhere};
 pub use finish::Finalist;
 pub(crate) use finish::stored as finalists;
+pub use ground::Ground;
 pub(crate) use latency::profiled;
 use latency::{Fitted, protocol};
 pub use latency::{

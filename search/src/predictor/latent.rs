@@ -1,9 +1,9 @@
 //! An encoder, a predictor and a decoder that learn together, with pseudo-labels (SemiNAS, Luo et al., NeurIPS 2020).
 //!
 //! An architecture's one-hot genes become a point on a sphere; one head guesses the score from it, another says the genes back.
-//! Fitted to what was rated, the network labels architectures drawn from the space, and learns on from both. Labels that it made up count
-//! less than those that it was given, and nothing that was rated is labelled again. Steps up the guessed score's slope on the sphere,
-//! said back, are candidates.
+//! Several networks are fitted to what was rated; their mean guess labels architectures drawn from the space, and one of them learns on
+//! from both. Labels that were made up count no more than those that were given, and nothing that was rated is labelled again. Steps up
+//! the guessed score's slope on the sphere, said back, are candidates.
 //!
 //! The published model reads genes one after the other with LSTMs. Here every gene has a place of its own, which fixed cells, cells with
 //! chosen edges and layered networks of a largest depth all have; dense layers then do, and fit in a fraction of the time.
@@ -20,15 +20,17 @@ use crate::space::{Genes, Space};
 /// Width of inner layers, and of the point on the sphere.
 const WIDTH: usize = 64;
 const LATENT: usize = 32;
-/// Steps on what was rated alone, and again on both, for each that was rated; and the most.
+/// Half of the steps on what was rated alone, and again on both, for each that was rated; and the most.
 const STEPS_EACH: usize = 8;
 const MOST_STEPS: usize = 400;
 /// Rated and pseudo-labelled architectures of a step.
 const BATCH: usize = 32;
 /// Architectures that are pseudo-labelled.
 const PSEUDO: usize = 1000;
+/// Networks whose mean guess is the pseudo-label: what one made up by itself would teach it nothing.
+const TEACHERS: usize = 5;
 /// What a made-up label counts beside a given one; at most 1.
-const TRUST: f32 = 0.5;
+const TRUST: f32 = 1.0;
 /// Shares of the score and of saying back in the loss.
 const SCORE: f32 = 0.8;
 const BACK: f32 = 0.2;
@@ -240,19 +242,27 @@ impl Model {
         pseudo: bool,
         rng: &mut Rng,
     ) -> Self {
-        let mut model = Self::new(space, rng);
         let steps = (STEPS_EACH * codes.len()).min(MOST_STEPS);
         let labels: Vec<f32> = wanted.iter().map(|score| *score as f32).collect();
         let mut lesson = Lesson { codes: codes.to_vec(), weights: vec![1.0; labels.len()], labels };
-        if !pseudo {
+        let taught = |rng: &mut Rng| {
+            let mut model = Self::new(space, rng);
             model.learn(&lesson, 2 * steps, 3e-3, rng);
+            model
+        };
+        let mut model = taught(rng);
+        if !pseudo {
             return model;
         }
-        model.learn(&lesson, steps, 3e-3, rng);
+        let teachers: Vec<Self> = (1..TEACHERS).map(|_| taught(rng)).chain([model.clone()]).collect();
         let drawn: BTreeSet<Genes> =
             (0..PSEUDO).map(|_| space.sample(rng)).filter(|genes| !known.contains(genes)).collect();
         let drawn: Vec<Vec<f32>> = drawn.iter().map(|genes| space.encode(genes)).collect();
-        let made_up: Vec<f32> = drawn.iter().map(|code| model.guess(&model.encode(code))).collect();
+        let made_up: Vec<f32> = (drawn.iter())
+            .map(|code| {
+                teachers.iter().map(|one| one.guess(&one.encode(code))).sum::<f32>() / TEACHERS as f32
+            })
+            .collect();
         // As many places for what was rated as for what was not, however few were.
         let copies = drawn.len().div_ceil(codes.len().max(1)).max(1);
         let (codes, labels) = (lesson.codes.clone(), lesson.labels.clone());
@@ -264,7 +274,7 @@ impl Model {
         lesson.codes.extend(drawn.iter().map(Vec::as_slice));
         lesson.labels.extend(made_up);
         lesson.weights.resize(lesson.codes.len(), TRUST);
-        model.learn(&lesson, steps, 2e-3, rng);
+        model.learn(&lesson, 2 * steps, 2e-3, rng);
         model
     }
 }

@@ -11,6 +11,7 @@ mod net;
 pub mod pretrain;
 mod ridge;
 mod scale;
+mod stored;
 
 pub use graph::GinPredictor;
 pub use latent::EncoderDecoder;

@@ -3,6 +3,7 @@
 //! These have some ten thousand parameters and are fitted hundreds of times in one search; written out, a step costs what its
 //! products cost. Results depend on no number of threads.
 
+use crate::ops::{Onto, Precision, View, fresh, product};
 use crate::rand::{Draw, Rng};
 
 /// An affine map, rows times weights plus bias; its parameters lie in a shared list.
@@ -30,21 +31,8 @@ impl Dense {
 
     /// `x`: rows of `inputs`. Gives rows of `outputs`.
     pub(super) fn forward(&self, parameters: &[f32], x: &[f32]) -> Vec<f32> {
-        let (weights, bias) = parameters[self.range()].split_at(self.inputs * self.outputs);
-        let rows = x.len() / self.inputs;
-        let mut y = Vec::with_capacity(rows * self.outputs);
-        for row in x.chunks_exact(self.inputs) {
-            let start = y.len();
-            y.extend_from_slice(bias);
-            let out = &mut y[start..];
-            for (value, weights) in row.iter().zip(weights.chunks_exact(self.outputs)) {
-                // Half of what a rectifier gives is 0.
-                if *value != 0.0 {
-                    out.iter_mut().zip(weights).for_each(|(out, weight)| *out += value * weight);
-                }
-            }
-        }
-        y
+        let (weights, bias) = self.parts(parameters);
+        fresh(self.rows(x, self.inputs), weights, Onto::Row(bias), Precision::F32)
     }
 
     /// Adds the gradients of the parameters and gives that of `x`.
@@ -55,24 +43,23 @@ impl Dense {
         x: &[f32],
         dy: &[f32],
     ) -> Vec<f32> {
-        let weights = &parameters[self.range()][..self.inputs * self.outputs];
         let (into, bias) = gradients[self.range()].split_at_mut(self.inputs * self.outputs);
-        let mut dx = vec![0.0; x.len()];
-        let rows = x.chunks_exact(self.inputs).zip(dy.chunks_exact(self.outputs));
-        for ((x, dy), dx) in rows.zip(dx.chunks_exact_mut(self.inputs)) {
-            bias.iter_mut().zip(dy).for_each(|(bias, dy)| *bias += dy);
-            let parts = x
-                .iter()
-                .zip(dx)
-                .zip(weights.chunks_exact(self.outputs).zip(into.chunks_exact_mut(self.outputs)));
-            for ((x, dx), (weights, into)) in parts {
-                *dx = dot(weights, dy);
-                if *x != 0.0 {
-                    into.iter_mut().zip(dy).for_each(|(into, dy)| *into += x * dy);
-                }
-            }
+        for row in dy.chunks_exact(self.outputs) {
+            bias.iter_mut().zip(row).for_each(|(bias, dy)| *bias += dy);
         }
-        dx
+        let (x, dy) = (self.rows(x, self.inputs), self.rows(dy, self.outputs));
+        product(into, self.outputs, x.transposed(), dy, 1.0, Onto::There, Precision::F32);
+        fresh(dy, self.parts(parameters).0.transposed(), Onto::Nothing, Precision::F32)
+    }
+
+    /// Its weights and its bias.
+    fn parts<'a>(&self, parameters: &'a [f32]) -> (View<'a>, &'a [f32]) {
+        let (weights, bias) = parameters[self.range()].split_at(self.inputs * self.outputs);
+        (View::new(weights, self.inputs, self.outputs, self.outputs), bias)
+    }
+
+    fn rows<'a>(&self, x: &'a [f32], width: usize) -> View<'a> {
+        View::new(x, x.len() / width, width, width)
     }
 }
 

@@ -1,14 +1,16 @@
 //! Pre-training of the graph network on architectures that nobody has rated (Wei et al., 2020): `ged` guesses the edit distance of
 //! two, `ccl` pulls an architecture's nearest neighbours to their centre and pushes others away.
 //!
-//! Only architectures drawn from the space are seen, by a stream of their own, so that the result is one for each space; a process
-//! makes it once.
+//! Only architectures drawn from the space are seen, by streams of their own, so that the result is one for each space. It is made once
+//! and kept on disk.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::gin::{Batch, Gin};
+use super::graph::FOLDS;
 use super::net::{Adam, Dense, cosine, rectify, unrectify};
+use super::stored;
 use crate::error::{Error, Result};
 use crate::rand::{Draw, Rng, stream};
 use crate::space::{ArchGraph, PathCode, Space};
@@ -31,9 +33,12 @@ const ANCHORS: usize = 100;
 /// Least distance between an anchor's positives and its negatives.
 const MARGIN: usize = 1;
 /// Temperature of the contrast.
-const TEMPERATURE: f32 = 0.07;
+const TEMPERATURE: f32 = 0.6;
 /// Steps and pairs a step of `ged`.
 const GED: (usize, usize) = (1500, 64);
+
+/// Changes with what pre-training computes: what older programs kept is then made again.
+const VERSION: usize = 1;
 
 /// A network and its parameters.
 #[derive(Clone, Debug)]
@@ -43,32 +48,74 @@ pub(super) struct Trained {
 }
 
 /// What was made, by the hash of the space and the way to pre-train.
-type Made = BTreeMap<(String, String), Arc<Trained>>;
+type Made = BTreeMap<(String, String), Arc<Vec<Trained>>>;
 
-/// The network for this space, pre-trained as `name` says.
+/// Networks for this space, pre-trained as `name` says, each from a start and on architectures of its own: several guess better than one
+/// only where they differ. None for `none`.
+///
+/// Made once in a process, and kept in the cache folder under the space's hash. Never called from a thread of rayon's pool that holds
+/// what another needs: it waits for threads of its own alone.
 ///
 /// # Errors
 /// Unknown names, with a suggestion.
-pub(super) fn network(space: &dyn Space, name: &str) -> Result<Arc<Trained>> {
+pub(super) fn networks(space: &dyn Space, name: &str) -> Result<Arc<Vec<Trained>>> {
     static MADE: OnceLock<Mutex<Made>> = OnceLock::new();
     if !NAMES.contains(&name) {
         let hint = crate::suggest::hint(name, NAMES.iter().copied());
         return Err(Error::UnknownName { what: "way to pre-train", name: name.to_owned(), hint });
     }
+    if name == "none" {
+        return Ok(Arc::default());
+    }
     let made = MADE.get_or_init(Mutex::default);
     let key = (space.hash(), name.to_owned());
-    // The lock is held while it is made: others wait for it rather than make it too.
-    let mut made = made.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    // The lock is held while they are made: others wait for them rather than make them too.
+    let mut made = made.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(found) = made.get(&key) {
         return Ok(found.clone());
     }
-    let trained = Arc::new(make(space, name));
+    let trained = Arc::new(stored_or_made(space, name));
     made.insert(key, trained.clone());
     Ok(trained)
 }
 
-fn make(space: &dyn Space, name: &str) -> Trained {
-    let mut rng = stream(0, "predictor/pretrain", 0);
+/// What lies on disk of this space, this way and these numbers; else it is made, and kept there.
+fn stored_or_made(space: &dyn Space, name: &str) -> Vec<Trained> {
+    let vocabulary = space.graph(&space.sample(&mut stream(0, "predictor/layout", 0))).vocabulary;
+    let mut layout = Vec::new();
+    let gin = Gin::new(&mut layout, vocabulary, WIDTH, &mut stream(0, "predictor/layout", 1));
+    let key = format!("{} {name} {VERSION}", space.hash());
+    let path = stored::path(&key);
+    if let Some(lists) = path.as_deref().and_then(|path| stored::read(path, FOLDS, layout.len())) {
+        return lists.into_iter().map(|parameters| Trained { gin: gin.clone(), parameters }).collect();
+    }
+    let trained = all(space, name);
+    if let Some(path) = path {
+        stored::write(&path, trained.iter().map(|one| one.parameters.as_slice()));
+    }
+    trained
+}
+
+/// Every member, on threads of their own.
+fn all(space: &dyn Space, name: &str) -> Vec<Trained> {
+    let threads = std::thread::available_parallelism().map_or(1, |count| count.get() as u64);
+    let part = |first: u64| {
+        (first..FOLDS as u64).step_by(threads as usize).map(|member| (member, make(space, name, member)))
+    };
+    let mut all: Vec<(u64, Trained)> = std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            (0..threads).map(|first| scope.spawn(move || part(first).collect::<Vec<_>>())).collect();
+        let join = |part: std::thread::ScopedJoinHandle<'_, Vec<_>>| {
+            part.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        };
+        parts.into_iter().flat_map(join).collect()
+    });
+    all.sort_by_key(|(member, _)| *member);
+    all.into_iter().map(|(_, trained)| trained).collect()
+}
+
+fn make(space: &dyn Space, name: &str, member: u64) -> Trained {
+    let mut rng = stream(0, "predictor/pretrain", member);
     let mut drawn: BTreeMap<Vec<u16>, (ArchGraph, PathCode)> = BTreeMap::new();
     let wanted = usize::try_from(space.count()).unwrap_or(usize::MAX).min(DRAWN);
     for _ in 0..3 * wanted {

@@ -31,8 +31,25 @@ fn every_recipe_reads_and_says_whether_it_is_whole() {
         } else {
             let error = recipe.built().expect_err(name).to_string();
             assert!(error.contains("not built yet") && error.contains(name), "{error}");
+            // What the error says to do next works.
+            let words: Vec<&str> =
+                error.split_once("use --recipe ").expect(name).1.split_whitespace().collect();
+            let pairs = words.windows(2).filter(|pair| pair[0] == "--set");
+            let sets: Vec<String> = pairs.map(|pair| pair[1].to_owned()).collect();
+            assert!(!sets.is_empty(), "{error}");
+            let recipe = Recipe::load(Some(name), None, &sets).expect(name);
+            recipe.built().expect(name);
+            assert_eq!(recipe.recipe, name);
         }
     }
+}
+
+#[test]
+fn block_dp_is_refused_where_no_score_rates_blocks() {
+    let error =
+        set(&["sampler.name=block-dp"]).and_then(|recipe| recipe.built()).expect_err("refused").to_string();
+    assert!(error.contains("block-dp") && error.contains("rates whole networks"), "{error}");
+    assert!(error.contains("--set sampler.name=evolution"), "{error}");
 }
 
 #[test]

@@ -10,6 +10,7 @@
 
 mod charts;
 mod collect;
+mod comparison;
 mod data;
 mod drawing;
 mod plot;
@@ -20,6 +21,7 @@ use minijinja::value::Serde;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, context};
 
 pub use collect::{axis, collect};
+pub use comparison::Comparison;
 pub use data::{
     ComponentRow, Curve, Fact, FinalistRow, FrontRow, LatencySection, Line, MeasuredRow, Notice, ParityRow,
     ReportData, Step, TrialPoint,

@@ -201,7 +201,10 @@ impl Encoding {
     /// The graph of a member.
     pub(super) fn graph(&self, genes: &[Gene], values: &[u16]) -> ArchGraph {
         match self {
-            Self::Edges { edges, none, .. } => edge_graph(edges, *none, values, genes[0].options.len()),
+            // What is on no path changes nothing, and guesses are not to depend on it.
+            Self::Edges { edges, none, .. } => {
+                edge_graph(edges, *none, values, genes[0].options.len()).pruned()
+            }
             Self::Dag { vertices } => {
                 dag_graph(*vertices, values, genes.last().map_or(0, |gene| gene.options.len()))
             }

@@ -1,0 +1,103 @@
+//! Samplers on a table.
+
+use masktas_search::compare::{Task, samplers};
+use masktas_search::progress::Progress as _;
+use masktas_search::report::Comparison;
+use masktas_search::table::TableSpace;
+use serde_json::{Value, json};
+
+use super::{Both, Options, command, curves, interval, number, percent, signed, within};
+use crate::console::{Answer, Console, Outcome};
+use crate::exit::Failure;
+
+pub fn run(
+    options: &Options,
+    space: &TableSpace,
+    score: String,
+    report: String,
+    console: &mut Console,
+) -> Outcome {
+    let entrants = options.entrants()?;
+    let limit = options.limit.as_deref().map(limit).transpose()?;
+    let kept = options.kept(console)?;
+    let task = Task { space, score, report, limit, queries: options.queries, seeds: options.seeds };
+    let reporter = &mut console.reporter;
+    reporter.begin("compare", (entrants.len() * task.seeds) as u64, "seed");
+    let rows = samplers(&task, &entrants, 0, &kept, &mut |done| {
+        reporter.advance(done as u64, "");
+        reporter.stop()
+    })?;
+    reporter.end(&format!("{} samplers, {} searches each", rows.len(), task.seeds));
+    let first = rows[0].sampler.clone();
+    let mut table = Both::new(&[
+        "sampler",
+        "regret",
+        "sd",
+        "95 % of the mean",
+        &task.report,
+        "less the first's",
+        "95 %",
+        "wins",
+        "ms",
+    ]);
+    for row in &rows {
+        table.rows.push(vec![
+            row.sampler.clone(),
+            number(row.regret.mean),
+            number(row.regret.sd),
+            interval(&row.regret),
+            format!("{} ± {}", number(row.report.mean), number(row.report.sd)),
+            signed(row.difference.as_ref()),
+            within(row.difference.as_ref()),
+            percent(row.wins),
+            format!("{:.2}", row.overhead_ms),
+        ]);
+    }
+    let title = format!(
+        "{}: {} after {} of {} architectures, {} seeds",
+        space.definition().name,
+        task.score,
+        task.queries,
+        space.members().len(),
+        task.seeds
+    );
+    let notes = vec![
+        format!(
+            "regret: the best {} there is less the best found. {}: mean ± sd of what was found, not searched by.",
+            task.score, task.report
+        ),
+        format!(
+            "less the first's: regret less that of {first} on the same seed; wins: share of seeds with less regret than {first}, ties half."
+        ),
+        "ms: asking and telling, per architecture".to_owned(),
+    ];
+    let mut text = format!("{title}\n\n{}\n{}\n", table.text(console), notes.join("\n"));
+    let csv = curves("best", rows.iter().map(|row| (row.sampler.as_str(), &row.curves)));
+    // The best there is: what every curve's end and its regret add up to.
+    let ends = rows[0].curves.iter().filter_map(|curve| curve.last());
+    let best = rows[0].regret.mean + ends.sum::<f64>() / rows[0].curves.len().max(1) as f64;
+    let page = Comparison {
+        title,
+        command: command(),
+        notes,
+        lines: rows.iter().map(|row| Comparison::line(&row.sampler, &row.curves, |y| best - y)).collect(),
+        head: table.head,
+        rows: table.rows,
+        axes: ["architectures rated".to_owned(), format!("regret of {} (lower is better)", task.score)],
+    };
+    options.write(&page, &csv, &mut text)?;
+    let json = json!({
+        "table": options.table, "score": task.score, "report": task.report, "queries": task.queries, "seeds": task.seeds,
+        "samplers": serde_json::to_value(&rows).unwrap_or(Value::Null), "csv": options.csv, "page": options.page(),
+    });
+    Ok(Answer::new(text, json))
+}
+
+/// Reads `column=most`.
+fn limit(text: &str) -> Result<(String, f64), Failure> {
+    let parts =
+        text.split_once('=').and_then(|(column, most)| Some((column.to_owned(), most.parse::<f64>().ok()?)));
+    parts.filter(|(_, most)| most.is_finite()).ok_or_else(|| {
+        Failure::usage(format!("--limit {text} is not COLUMN=NUMBER; write it like --limit flops_m_c10=100"))
+    })
+}
