@@ -13,7 +13,7 @@ use crate::kernels::wgsl::{Writer, count, unflatten};
 use crate::kernels::{Kernel, Threads};
 
 /// Keys joined at a time.
-const STEP: usize = 2;
+const STEP: usize = 1;
 /// Most queries a lane owns.
 const MOST: usize = 4;
 /// Vectors of queries and results that a lane's registers and the nearest cache hold.
