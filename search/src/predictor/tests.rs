@@ -49,7 +49,10 @@ fn every_predictor_ranks_what_it_has_not_seen_and_states_an_interval() {
         let inside = guesses.iter().zip(&wanted).filter(|(g, y)| g.low <= **y && **y <= g.high).count();
         assert!(inside > 120, "{name} {pretrain}: {inside} of 200 inside");
         assert!(guesses.iter().all(|guess| guess.low <= guess.value && guess.value <= guess.high));
-        // The same again, to the bit.
+        // The same again, to the bit; once for the graph network, which takes longest.
+        if name == "gin" && pretrain != "none" {
+            continue;
+        }
         let mut two = predictor(name, pretrain);
         two.fit(&space, &known).expect("fits");
         assert_eq!(two.predict(&space, &genes).expect("guesses"), guesses, "{name} {pretrain}");
