@@ -103,20 +103,25 @@ impl<'a> Density<'a> {
             .filter(|(_, active)| **active)
             .map(|(k, _)| -(*k as f64).ln())
             .sum();
+        // Once for each gene: logarithms take longer than all the rest, and there may be a thousand kernels.
+        let logs = |options: &usize| {
+            let k = *options as f64;
+            [-k.ln(), (1.0 - self.width + self.width / k).ln(), (self.width / k).ln()]
+        };
+        let of_gene: Vec<[f64; 3]> = self.options.iter().map(logs).collect();
         let kernel = |centre: &&Genes| -> f64 {
-            let each = |(gene, options): (usize, &usize)| {
-                let k = *options as f64;
+            let each = |(gene, [open, same, other]): (usize, &[f64; 3])| {
                 if !genes.active[gene] {
                     0.0
                 } else if !centre.active[gene] {
-                    -k.ln()
+                    *open
                 } else if centre.values[gene] == genes.values[gene] {
-                    (1.0 - self.width + self.width / k).ln()
+                    *same
                 } else {
-                    (self.width / k).ln()
+                    *other
                 }
             };
-            self.options.iter().enumerate().map(each).sum()
+            of_gene.iter().enumerate().map(each).sum()
         };
         let logs: Vec<f64> = self.centres.iter().map(kernel).chain(std::iter::once(flat)).collect();
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
