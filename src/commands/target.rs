@@ -7,7 +7,7 @@ use clap::Args;
 use masktas_devices::catalogue::{Because, Choice, Connected, choose};
 use masktas_devices::transport::FORMS;
 use masktas_devices::{
-    Address, Catalogue, Device, Fingerprint, Library, Local, Remote, RemoteOptions, Transport,
+    Address, Catalogue, Fingerprint, Library, Local, Remote, RemoteOptions, Transport, device,
 };
 use masktas_search::pipeline::Connection;
 use masktas_search::recipe::HOST;
@@ -82,9 +82,6 @@ impl TargetArgs {
             }
             choice @ Choice::Ask { .. } => ask(choice)?,
         };
-        if let Some(machine) = connected {
-            self.fits(catalogue.device(&name)?, machine)?;
-        }
         Ok(name)
     }
 
@@ -93,7 +90,9 @@ impl TargetArgs {
     }
 
     /// Refuses to keep one machine's times under another one's name.
-    fn fits(&self, device: &Device, machine: &Fingerprint) -> Result<(), Failure> {
+    pub fn fits(&self, name: &str, machine: Option<&Fingerprint>) -> Result<(), Failure> {
+        let Some(machine) = machine else { return Ok(()) };
+        let device = device(name)?;
         if device.name == HOST && !self.is_local() {
             return Err(Failure::usage(format!(
                 "`{HOST}` is this machine, and --connect reaches {}; name that device with --target, or leave --connect out",

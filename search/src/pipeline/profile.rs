@@ -144,6 +144,9 @@ fn time(
         transport.as_mut(),
         &job,
         &mut |now| {
+            if let Some(lost) = &now.lost {
+                progress.say(&lost.to_string());
+            }
             // A batch takes long, and its rounds show that something happens.
             let round = if now.rounds > 0 { format!("round {}", now.rounds) } else { String::new() };
             let failed = if now.failed > 0 { format!("{} failed  ", now.failed) } else { String::new() };

@@ -62,6 +62,9 @@ pub(super) fn remeasure(
         transport,
         &job,
         &mut |now| {
+            if let Some(lost) = &now.lost {
+                progress.say(&lost.to_string());
+            }
             progress.advance(now.done as u64, "");
             if progress.stop() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         },

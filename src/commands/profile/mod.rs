@@ -115,6 +115,7 @@ impl Options {
             None => None,
         };
         let device = self.target.device(&asked, machine.as_ref(), console)?;
+        self.target.fits(&device, machine.as_ref())?;
         let target = format!("latency.target={}", quoted(&device));
         let more: Vec<String> = more.into_iter().chain([target]).collect();
         self.recipe.load(&more, console)

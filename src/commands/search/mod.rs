@@ -98,6 +98,7 @@ impl Options {
         let asked = target.args.target.clone().unwrap_or_else(|| recipe.latency.target.clone());
         let machine = board.map(|board| &board.fingerprint);
         let device = target.args.device(&asked, machine, console)?;
+        target.args.fits(&device, machine)?;
         let mut more = Vec::new();
         if device != recipe.latency.target {
             more.push(format!("latency.target={}", quoted(&device)));
@@ -130,6 +131,8 @@ impl Options {
             let connection = target.args.connection()?;
             let board = match &connection {
                 Some(_) => {
+                    let _waiting =
+                        console.connecting(connection.as_ref().map(|connection| &connection.address));
                     let (mut transport, fingerprint) = reach(connection.as_ref(), &self.engines)?;
                     Some(Board { fingerprint, engines: transport.engines()? })
                 }
