@@ -112,7 +112,7 @@ pub const ROLES: [Role; 8] = [
     Role { key: "score.name", built: crate::score::NAMES, planned: &["contrastive", "blockwise"] },
     Role { key: "predictor.name", built: crate::predictor::NAMES, planned: &[] },
     Role { key: "predictor.pretrain", built: crate::predictor::pretrain::NAMES, planned: &[] },
-    Role { key: "sampler.name", built: crate::sampler::NAMES, planned: &["block-dp"] },
+    Role { key: "sampler.name", built: crate::sampler::NAMES, planned: &[] },
 ];
 
 impl Recipe {
@@ -277,9 +277,6 @@ impl Recipe {
             missing.iter().map(|(role, name)| format!("{} = \"{name}\"", role.key)).collect();
         let instead = missing.iter().map(|(role, _)| format!(" --set {}={}", role.key, role.built[0]));
         let reason = match missing {
-            [(_, "block-dp")] => {
-                "it combines rated blocks, and every score that is built rates whole networks"
-            }
             [_] => "this part is not built yet",
             _ => "these parts are not built yet",
         };

@@ -34,8 +34,9 @@ pub struct Entrant {
 }
 
 /// Settings for searches of some hundred queries, which are too short for the recipe's generations of 50.
-const SHORT: [(&str, &[&str]); 6] = [
+const SHORT: [(&str, &[&str]); 7] = [
     ("random", &[]),
+    ("block-dp", &["sampler.population=20", "sampler.parents=10", "sampler.batch=10"]),
     (
         "evolution",
         &["sampler.population=20", "sampler.parents=10", "sampler.mutants=10", "sampler.crossovers=10"],

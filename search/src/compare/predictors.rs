@@ -28,14 +28,17 @@ pub struct PredictorRow {
     pub covered: f64,
 }
 
-/// Members that have a number in this column, with their groups.
-fn known(space: &TableSpace, column: &str) -> Result<Vec<(Genes, f64, String)>> {
-    let values = space.column(column)?;
-    let all = space.members().iter().cloned().zip(values).zip(space.groups()?);
-    Ok(all
-        .filter(|((_, value), _)| value.is_finite())
-        .map(|((genes, value), group)| (genes, value, group))
-        .collect())
+/// Members that have a number in the column.
+fn known(task: &PredictorTask<'_>) -> Result<Vec<Known>> {
+    let values = task.space.column(&task.score)?;
+    let beside = match &task.beside {
+        Some((column, _)) => task.space.column(column)?,
+        None => vec![f64::NAN; values.len()],
+    };
+    let all =
+        task.space.members().iter().cloned().zip(values.into_iter().zip(beside)).zip(task.space.groups()?);
+    let all = all.map(|((genes, (value, beside)), group)| Known { genes, value, beside, group });
+    Ok(all.filter(|one| one.value.is_finite()).collect())
 }
 
 /// What is compared: fits to a part of a table, judged on the rest.
@@ -51,6 +54,17 @@ pub struct PredictorTask<'a> {
     pub labels: Vec<usize>,
     /// Random splits for each.
     pub splits: usize,
+    /// Another column, known of so many architectures, those with labels among them: every predictor is then also judged with a
+    /// second head for it.
+    pub beside: Option<(String, usize)>,
+}
+
+/// An architecture with its values: what is guessed and, where there is one, the column beside it.
+struct Known {
+    genes: Genes,
+    value: f64,
+    beside: f64,
+    group: String,
 }
 
 /// Fits every predictor to some architectures of each split, and asks it for the rest. Equal architectures (by
@@ -59,16 +73,17 @@ pub struct PredictorTask<'a> {
 /// # Errors
 /// Columns that are not there, names that are unknown, more labels than there are architectures; [`Error::Interrupted`] after a stop.
 pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) -> Result<Vec<PredictorRow>> {
-    let known = known(task.space, &task.score)?;
+    let known = known(task)?;
     let mut groups: BTreeMap<&str, Vec<usize>> = BTreeMap::new();
-    for (at, (_, _, group)) in known.iter().enumerate() {
-        groups.entry(group).or_default().push(at);
+    for (at, one) in known.iter().enumerate() {
+        groups.entry(&one.group).or_default().push(at);
     }
     let groups: Vec<Vec<usize>> = groups.into_values().collect();
     let names = &task.names;
     let settings: Vec<recipe::Predictor> = names.iter().map(|name| settings(name)).collect::<Result<_>>()?;
-    let (hash, values) = (task.space.hash(), known.iter().map(|(_, value, _)| *value).collect::<Vec<_>>());
+    let (hash, values) = (task.space.hash(), known.iter().map(|one| one.value).collect::<Vec<_>>());
     let ground = kept::key(&[&hash, &values, &groups]);
+    let beside_values: Vec<f64> = known.iter().map(|one| one.beside).collect();
     let (mut rows, mut done) = (Vec::new(), 0);
     for &count in &task.labels {
         if count < FEWEST || count >= groups.len() {
@@ -79,10 +94,18 @@ pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) ->
             });
         }
         let mut first: Vec<f64> = Vec::new();
-        for (name, settings) in names.iter().zip(&settings) {
+        let both = |pair| {
+            std::iter::once((pair, None)).chain(task.beside.as_ref().map(|beside| (pair, Some(beside))))
+        };
+        let rows_of = names.iter().zip(&settings).flat_map(both);
+        for ((name, settings), beside) in rows_of {
             let one = |split: usize| -> Result<(f64, f64)> {
-                let key = kept::key(&[&ground, settings, &count, &split]);
-                kept.or(&key, || judge(task.space, &known, &groups, settings, count, split as u64))
+                let key = match beside {
+                    Some(beside) => kept::key(&[&ground, &beside_values, beside, settings, &count, &split]),
+                    None => kept::key(&[&ground, settings, &count, &split]),
+                };
+                let labels = [count, beside.map_or(0, |(_, count)| *count)];
+                kept.or(&key, || judge(task.space, &known, &groups, settings, labels, split as u64))
             };
             let numbers: Vec<usize> = (0..task.splits).collect();
             let mut results: Vec<(f64, f64)> = Vec::new();
@@ -104,7 +127,10 @@ pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) ->
                 difference = Some(super::paired(&taus, &first).0);
             }
             rows.push(PredictorRow {
-                predictor: name.clone(),
+                predictor: match beside {
+                    Some((column, count)) => format!("{name} beside {column} of {count}"),
+                    None => name.clone(),
+                },
                 labels: count,
                 tau: Summary::of(&taus),
                 difference,
@@ -139,25 +165,34 @@ fn settings(text: &str) -> Result<recipe::Predictor> {
     }
 }
 
-/// Tau and coverage of one split.
+/// Tau and coverage of one split, from so many labels and, where it is not 0, so many of the column beside them.
 fn judge(
     space: &TableSpace,
-    known: &[(Genes, f64, String)],
+    known: &[Known],
     groups: &[Vec<usize>],
     settings: &recipe::Predictor,
-    count: usize,
+    [count, beside]: [usize; 2],
     split: u64,
 ) -> Result<(f64, f64)> {
     let mut rng = stream(split, "compare/split", count as u64);
     let mut order: Vec<usize> = (0..groups.len()).collect();
     rng.shuffle(&mut order);
-    let pair = |at: usize| (known[at].0.clone(), known[at].1);
-    let fitted: Vec<(Genes, f64)> =
-        order[..count].iter().map(|group| pair(groups[*group][rng.below(groups[*group].len())])).collect();
-    let (rest, wanted): (Vec<Genes>, Vec<f64>) =
-        order[count..].iter().flat_map(|group| &groups[*group]).map(|at| pair(*at)).unzip();
+    let mut drawn = |group: &usize| groups[*group][rng.below(groups[*group].len())];
+    let fitted: Vec<usize> = order[..count].iter().map(&mut drawn).collect();
+    let more: Vec<usize> = order[count..beside.clamp(count, groups.len())].iter().map(&mut drawn).collect();
+    let rest: Vec<&Known> =
+        order[count..].iter().flat_map(|group| &groups[*group]).map(|at| &known[*at]).collect();
+    let wanted: Vec<f64> = rest.iter().map(|one| one.value).collect();
+    let rest: Vec<Genes> = rest.into_iter().map(|one| one.genes.clone()).collect();
     let Some(mut predictor) = predictor::by_name(settings)? else { return Ok((0.0, 0.0)) };
-    predictor.fit(space, &fitted)?;
+    let row = |one: &Known, value: f64| (one.genes.clone(), vec![value, one.beside]);
+    let labelled = fitted.iter().map(|at| row(&known[*at], known[*at].value));
+    let mut rated: Vec<(Genes, Vec<f64>)> =
+        labelled.chain(more.iter().map(|at| row(&known[*at], f64::NAN))).collect();
+    if beside == 0 {
+        rated.iter_mut().for_each(|(_, values)| values.truncate(1));
+    }
+    predictor.fit_heads(space, &rated)?;
     let guesses = predictor.predict(space, &rest)?;
     let values: Vec<f64> = guesses.iter().map(|guess| guess.value).collect();
     let inside =

@@ -5,8 +5,9 @@ use super::*;
 use crate::rand::{Draw as _, stream};
 use crate::table::{Definition, Rows, TableSpace};
 
-const ALL: [&str; 8] = [
+const ALL: [&str; 9] = [
     "random",
+    "block-dp",
     "evolution",
     "regularised-evolution",
     "tpe",

@@ -2,12 +2,19 @@
 //!
 //! [`FOLDS`] networks are fitted, each without another part of what was rated, and guess together: they err differently, so their mean
 //! errs less, and what each says of the part that it has not seen tells how far off guesses are (cross-conformal prediction, Vovk, 2015).
+//!
+//! Pre-trained networks also guess as they were before they were fitted, through a [`Kernel`] between their embeddings; the share of that in
+//! the guess is the one that errs least on the parts left out.
+
+use std::sync::Arc;
 
 use super::gin::{Batch, Gin};
+use super::heads::{Labels, slopes};
+use super::kernel::{self, Kernel};
 use super::net::{Adam, Dense, cosine, rectify, unrectify};
 use super::pretrain::{self, Trained};
 use super::scale::Normal;
-use super::{Guess, Predictor, few};
+use super::{Guess, Predictor};
 use crate::error::Result;
 use crate::rand::{Draw, Rng, stream};
 use crate::space::{ArchGraph, Genes, Space};
@@ -21,7 +28,7 @@ const BATCH: usize = 16;
 /// Width of the head's inner layer.
 const HEAD: usize = 16;
 
-/// GIN with a head for the score.
+/// GIN with a small network behind it, which has one output a head.
 #[derive(Debug)]
 pub struct GinPredictor {
     pretrain: String,
@@ -31,10 +38,17 @@ pub struct GinPredictor {
 #[derive(Debug)]
 struct Fitted {
     networks: Vec<Network>,
-    scale: Normal,
+    /// The networks as pre-training left them; none without.
+    starts: Arc<Vec<Trained>>,
+    /// Fitted to what these make of what was rated.
+    kernel: Option<Kernel>,
+    /// The kernel's share in the guess of each head.
+    shares: Vec<f64>,
+    /// One for each head.
+    scales: Vec<Normal>,
 }
 
-/// One network with its head.
+/// One network with its heads.
 #[derive(Clone, Debug)]
 struct Network {
     gin: Gin,
@@ -52,7 +66,7 @@ impl GinPredictor {
 
 impl Network {
     /// Fits to normal scores, from `start` where there is one.
-    fn fit(start: Option<&Trained>, graphs: &[&ArchGraph], wanted: &[f64], rng: &mut Rng) -> Self {
+    fn fit(start: Option<&Trained>, graphs: &[&ArchGraph], wanted: &[&[f64]], rng: &mut Rng) -> Self {
         let (gin, mut parameters) = match start {
             Some(start) => (start.gin.clone(), start.parameters.clone()),
             None => {
@@ -62,7 +76,7 @@ impl Network {
             }
         };
         let inner = Dense::new(&mut parameters, gin.width, HEAD, rng);
-        let last = Dense::new(&mut parameters, HEAD, 1, rng);
+        let last = Dense::new(&mut parameters, HEAD, wanted.first().map_or(1, |row| row.len()), rng);
         let mut network = Self { gin, parameters, inner, last };
         let mut gradients = vec![0.0; network.parameters.len()];
         let mut adam = Adam::new(network.parameters.len(), 1e-3);
@@ -77,11 +91,7 @@ impl Network {
                 let mut hidden = network.inner.forward(&network.parameters, &trace.embedding);
                 rectify(&mut hidden);
                 let guesses = network.last.forward(&network.parameters, &hidden);
-                let d: Vec<f32> = guesses
-                    .iter()
-                    .zip(part)
-                    .map(|(guess, at)| 2.0 * (guess - wanted[*at] as f32) / part.len() as f32)
-                    .collect();
+                let d = slopes(&guesses, part.iter().map(|at| wanted[*at]));
                 let mut d_hidden = network.last.backward(&network.parameters, &mut gradients, &hidden, &d);
                 unrectify(&mut d_hidden, &hidden);
                 let d =
@@ -94,6 +104,7 @@ impl Network {
         network
     }
 
+    /// One row a graph, one score a head.
     fn guess(&self, graphs: &[&ArchGraph]) -> Vec<f64> {
         let mut all = Vec::with_capacity(graphs.len());
         for part in graphs.chunks(256) {
@@ -111,42 +122,97 @@ impl Predictor for GinPredictor {
         "gin"
     }
 
-    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()> {
-        few("gin", rated.len())?;
+    fn fit_heads(&mut self, space: &dyn Space, rated: &[(Genes, Vec<f64>)]) -> Result<()> {
+        let mut labels = Labels::of("gin", rated)?;
         let starts = pretrain::networks(space, &self.pretrain)?;
         let graphs: Vec<ArchGraph> = rated.iter().map(|(genes, _)| space.graph(genes)).collect();
-        let values: Vec<f64> = rated.iter().map(|(_, value)| *value).collect();
-        let mut scale = Normal::of(&values);
-        let wanted: Vec<f64> = values.iter().map(|value| scale.score(*value)).collect();
+        let heads = labels.heads();
         let mut rng = stream(0, "predictor/gin", rated.len() as u64);
         let mut order: Vec<usize> = (0..rated.len()).collect();
         rng.shuffle(&mut order);
-        let (mut networks, mut errors) = (Vec::new(), Vec::new());
+        let points = pretrain::embed(&starts, &graphs.iter().collect::<Vec<_>>());
+        let kernel = |at: &[usize]| {
+            let rows: Vec<&[f64]> = at.iter().map(|at| labels.rows[*at].as_slice()).collect();
+            points
+                .as_ref()
+                .map(|points| Kernel::fit(at.iter().map(|at| points[*at].clone()).collect(), &rows))
+        };
+        let (mut networks, mut left_out) = (Vec::new(), vec![LeftOut::default(); heads]);
         for fold in 0..FOLDS {
-            let part = |left_out: bool| -> (Vec<&ArchGraph>, Vec<f64>) {
-                let chosen =
-                    order.iter().enumerate().filter(|(place, _)| (place % FOLDS == fold) == left_out);
-                chosen.map(|(_, at)| (&graphs[*at], wanted[*at])).unzip()
+            let (kept, left): (Vec<(usize, usize)>, Vec<(usize, usize)>) =
+                order.iter().copied().enumerate().partition(|(place, _)| place % FOLDS != fold);
+            let at = |part: Vec<(usize, usize)>| part.into_iter().map(|(_, at)| at).collect::<Vec<usize>>();
+            let (kept, left) = (at(kept), at(left));
+            let part = |at: &[usize]| -> (Vec<&ArchGraph>, Vec<&[f64]>) {
+                at.iter().map(|at| (&graphs[*at], labels.rows[*at].as_slice())).unzip()
             };
-            let ((kept, kept_wanted), (left, left_wanted)) = (part(false), part(true));
-            let network = Network::fit(starts.get(fold), &kept, &kept_wanted, &mut rng);
-            errors
-                .extend(network.guess(&left).iter().zip(&left_wanted).map(|(guess, wanted)| guess - wanted));
+            let ((kept_graphs, kept_wanted), (left_graphs, left_wanted)) = (part(&kept), part(&left));
+            let network = Network::fit(starts.get(fold), &kept_graphs, &kept_wanted, &mut rng);
+            let near = kernel(&kept).zip(points.as_ref());
+            for ((at, guess), wanted) in
+                left.iter().zip(network.guess(&left_graphs).chunks_exact(heads)).zip(left_wanted)
+            {
+                let near =
+                    near.as_ref().map_or(guess.to_vec(), |(kernel, points)| kernel.guess(&points[*at]));
+                for (head, left_out) in left_out.iter_mut().enumerate() {
+                    left_out.add(guess[head], near[head], wanted[head]);
+                }
+            }
             networks.push(network);
         }
-        scale.left_out(errors.into_iter());
-        self.fitted = Some(Fitted { networks, scale });
+        let shares: Vec<f64> =
+            left_out.iter().map(|one| kernel::share(&one.network, &one.kernel, &one.wanted)).collect();
+        for ((scale, left_out), share) in labels.scales.iter_mut().zip(left_out).zip(&shares) {
+            scale.left_out(left_out.errors(*share).into_iter());
+        }
+        let kernel = kernel(&(0..rated.len()).collect::<Vec<_>>());
+        self.fitted = Some(Fitted { networks, starts, kernel, shares, scales: labels.scales });
         Ok(())
     }
 
-    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>> {
-        let Some(Fitted { networks, scale }) = &self.fitted else { return Err(super::unfitted("gin")) };
+    fn predict_heads(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Vec<Guess>>> {
+        let Some(fitted) = &self.fitted else { return Err(super::unfitted("gin")) };
+        let Fitted { networks, starts, kernel, shares, scales } = fitted;
         let graphs: Vec<ArchGraph> = batch.iter().map(|genes| space.graph(genes)).collect();
         let graphs: Vec<&ArchGraph> = graphs.iter().collect();
-        let mut sums = vec![0.0; graphs.len()];
+        let mut means = vec![0.0; graphs.len() * scales.len()];
         for network in networks {
-            sums.iter_mut().zip(network.guess(&graphs)).for_each(|(sum, guess)| *sum += guess);
+            let guesses = network.guess(&graphs);
+            means.iter_mut().zip(guesses).for_each(|(mean, guess)| *mean += guess / networks.len() as f64);
         }
-        Ok(sums.into_iter().map(|sum| scale.guess(sum / networks.len() as f64)).collect())
+        let mut rows: Vec<Vec<f64>> = means.chunks_exact(scales.len()).map(<[f64]>::to_vec).collect();
+        if let Some((kernel, points)) = kernel.as_ref().zip(pretrain::embed(starts, &graphs)) {
+            for (row, point) in rows.iter_mut().zip(&points) {
+                for ((mean, near), share) in row.iter_mut().zip(kernel.guess(point)).zip(shares) {
+                    *mean += share * (near - *mean);
+                }
+            }
+        }
+        let guess = |row: Vec<f64>| scales.iter().zip(row).map(|(scale, score)| scale.guess(score)).collect();
+        Ok(rows.into_iter().map(guess).collect())
+    }
+}
+
+/// What the networks and the kernel said of architectures that they had not seen, and what was wanted, for one head.
+#[derive(Clone, Debug, Default)]
+struct LeftOut {
+    network: Vec<f64>,
+    kernel: Vec<f64>,
+    wanted: Vec<f64>,
+}
+
+impl LeftOut {
+    fn add(&mut self, network: f64, kernel: f64, wanted: f64) {
+        if !wanted.is_nan() {
+            self.network.push(network);
+            self.kernel.push(kernel);
+            self.wanted.push(wanted);
+        }
+    }
+
+    /// Guesses less what was wanted, where the kernel has this share.
+    fn errors(&self, share: f64) -> Vec<f64> {
+        let both = self.network.iter().zip(&self.kernel).zip(&self.wanted);
+        both.map(|((network, kernel), wanted)| network + share * (kernel - network) - wanted).collect()
     }
 }

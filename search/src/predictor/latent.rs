@@ -10,9 +10,10 @@
 
 use std::collections::BTreeSet;
 
+use super::heads::{Labels, errors};
 use super::net::{Adam, Dense, cosine, dot, rectify, unrectify};
 use super::scale::{Normal, fifth};
-use super::{Guess, Predictor, few, unfitted};
+use super::{Guess, Predictor, unfitted};
 use crate::error::Result;
 use crate::rand::{Draw, Rng, stream};
 use crate::space::{Genes, Space};
@@ -40,7 +41,7 @@ const BACK: f32 = 0.2;
 pub struct EncoderDecoder {
     pseudo: bool,
     interval: bool,
-    fitted: Option<(Model, Normal)>,
+    fitted: Option<(Model, Vec<Normal>)>,
 }
 
 /// The network.
@@ -52,12 +53,14 @@ struct Model {
     parameters: Vec<f32>,
     /// First place of each gene in the code, and the end.
     genes: Vec<usize>,
+    heads: usize,
 }
 
 /// Codes, their labels and what each label counts.
 struct Lesson<'a> {
     codes: Vec<&'a [f32]>,
-    labels: Vec<f32>,
+    /// One row a code, one label a head; NaN where there is none.
+    labels: Vec<Vec<f32>>,
     weights: Vec<f32>,
 }
 
@@ -98,7 +101,7 @@ impl EncoderDecoder {
 const STEP: f32 = 0.15;
 
 impl Model {
-    fn new(space: &dyn Space, rng: &mut Rng) -> Self {
+    fn new(space: &dyn Space, heads: usize, rng: &mut Rng) -> Self {
         let mut genes = vec![0];
         for gene in space.genes() {
             genes.push(genes[genes.len() - 1] + gene.options.len());
@@ -107,9 +110,9 @@ impl Model {
         let mut parameters = Vec::new();
         let mut dense = |inputs, outputs| Dense::new(&mut parameters, inputs, outputs, rng);
         let encoder = [dense(code, WIDTH), dense(WIDTH, LATENT)];
-        let guesser = [dense(LATENT, WIDTH), dense(WIDTH, 1)];
+        let guesser = [dense(LATENT, WIDTH), dense(WIDTH, heads)];
         let decoder = [dense(LATENT, WIDTH), dense(WIDTH, code)];
-        Self { encoder, guesser, decoder, parameters, genes }
+        Self { encoder, guesser, decoder, parameters, genes, heads }
     }
 
     fn encode(&self, code: &[f32]) -> Vec<f32> {
@@ -118,18 +121,20 @@ impl Model {
         unit(&self.encoder[1].forward(&self.parameters, &inner))
     }
 
-    fn guess(&self, point: &[f32]) -> f32 {
+    /// One score a head.
+    fn guess(&self, point: &[f32]) -> Vec<f32> {
         let mut inner = self.guesser[0].forward(&self.parameters, point);
         rectify(&mut inner);
-        self.guesser[1].forward(&self.parameters, &inner)[0]
+        self.guesser[1].forward(&self.parameters, &inner)
     }
 
-    /// The gradient of the guessed score by the point.
+    /// The gradient of the first head's guess by the point.
     fn slope(&self, point: &[f32]) -> Vec<f32> {
         let mut inner = self.guesser[0].forward(&self.parameters, point);
         rectify(&mut inner);
         let mut unused = vec![0.0; self.parameters.len()];
-        let mut d = self.guesser[1].backward(&self.parameters, &mut unused, &inner, &[1.0]);
+        let first: Vec<f32> = (0..self.heads).map(|head| f32::from(head == 0)).collect();
+        let mut d = self.guesser[1].backward(&self.parameters, &mut unused, &inner, &first);
         unrectify(&mut d, &inner);
         self.guesser[0].backward(&self.parameters, &mut unused, point, &d)
     }
@@ -178,12 +183,14 @@ impl Model {
 
         let each = 1.0 / part.len() as f32;
         let mut loss = 0.0;
-        let mut d_guesses = Vec::with_capacity(part.len());
-        for (guess, at) in guesses.iter().zip(part) {
-            let off = guess - lesson.labels[*at];
+        let mut d_guesses = Vec::with_capacity(guesses.len());
+        for (guesses, at) in guesses.chunks_exact(self.heads).zip(part) {
             let weight = SCORE * lesson.weights[*at] * each;
-            loss += f64::from(weight * off * off);
-            d_guesses.push(2.0 * weight * off);
+            for (guess, label) in guesses.iter().zip(&lesson.labels[*at]) {
+                let off = if label.is_nan() { 0.0 } else { guess - label };
+                loss += f64::from(weight * off * off);
+                d_guesses.push(2.0 * weight * off);
+            }
         }
         let width = self.genes[self.genes.len() - 1];
         let mut d_words = vec![0.0; words.len()];
@@ -237,16 +244,18 @@ impl Model {
     fn fit(
         space: &dyn Space,
         codes: &[&[f32]],
-        wanted: &[f64],
+        wanted: &[&[f64]],
         known: &BTreeSet<&Genes>,
         pseudo: bool,
         rng: &mut Rng,
     ) -> Self {
         let steps = (STEPS_EACH * codes.len()).min(MOST_STEPS);
-        let labels: Vec<f32> = wanted.iter().map(|score| *score as f32).collect();
+        let heads = wanted.first().map_or(1, |row| row.len());
+        let row = |row: &&[f64]| row.iter().map(|score| *score as f32).collect();
+        let labels: Vec<Vec<f32>> = wanted.iter().map(row).collect();
         let mut lesson = Lesson { codes: codes.to_vec(), weights: vec![1.0; labels.len()], labels };
         let taught = |rng: &mut Rng| {
-            let mut model = Self::new(space, rng);
+            let mut model = Self::new(space, heads, rng);
             model.learn(&lesson, 2 * steps, 3e-3, rng);
             model
         };
@@ -258,17 +267,20 @@ impl Model {
         let drawn: BTreeSet<Genes> =
             (0..PSEUDO).map(|_| space.sample(rng)).filter(|genes| !known.contains(genes)).collect();
         let drawn: Vec<Vec<f32>> = drawn.iter().map(|genes| space.encode(genes)).collect();
-        let made_up: Vec<f32> = (drawn.iter())
-            .map(|code| {
-                teachers.iter().map(|one| one.guess(&one.encode(code))).sum::<f32>() / TEACHERS as f32
-            })
-            .collect();
+        let made_up = |code: &Vec<f32>| -> Vec<f32> {
+            let mut sums = vec![0.0; heads];
+            for one in &teachers {
+                sums.iter_mut().zip(one.guess(&one.encode(code))).for_each(|(sum, guess)| *sum += guess);
+            }
+            sums.into_iter().map(|sum| sum / TEACHERS as f32).collect()
+        };
+        let made_up: Vec<Vec<f32>> = drawn.iter().map(made_up).collect();
         // As many places for what was rated as for what was not, however few were.
         let copies = drawn.len().div_ceil(codes.len().max(1)).max(1);
         let (codes, labels) = (lesson.codes.clone(), lesson.labels.clone());
         for _ in 1..copies {
             lesson.codes.extend(&codes);
-            lesson.labels.extend(&labels);
+            lesson.labels.extend(labels.iter().cloned());
         }
         lesson.weights.resize(lesson.codes.len(), 1.0);
         lesson.codes.extend(drawn.iter().map(Vec::as_slice));
@@ -290,31 +302,38 @@ impl Predictor for EncoderDecoder {
         if self.pseudo { "encoder-decoder" } else { "encoder-decoder-supervised" }
     }
 
-    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()> {
-        few(self.name(), rated.len())?;
+    fn fit_heads(&mut self, space: &dyn Space, rated: &[(Genes, Vec<f64>)]) -> Result<()> {
+        let mut labels = Labels::of(self.name(), rated)?;
         let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
-        let codes: Vec<&[f32]> = codes.iter().map(Vec::as_slice).collect();
-        let values: Vec<f64> = rated.iter().map(|(_, value)| *value).collect();
         let known: BTreeSet<&Genes> = rated.iter().map(|(genes, _)| genes).collect();
-        let mut scale = Normal::of(&values);
-        let wanted: Vec<f64> = values.iter().map(|value| scale.score(*value)).collect();
         let mut rng = stream(0, "predictor/encoder-decoder", rated.len() as u64);
+        let row = |at: &usize| (codes[*at].as_slice(), labels.rows[*at].as_slice());
+        let mut left_out = None;
         if self.interval {
             let (kept, left) = fifth(rated.len(), &mut rng);
-            let (some, some_wanted): (Vec<&[f32]>, Vec<f64>) =
-                kept.iter().map(|at| (codes[*at], wanted[*at])).unzip();
+            let (some, some_wanted): (Vec<&[f32]>, Vec<&[f64]>) = kept.iter().map(row).unzip();
             let trial = Model::fit(space, &some, &some_wanted, &known, self.pseudo, &mut rng);
-            scale.left_out(
-                left.iter().map(|at| f64::from(trial.guess(&trial.encode(codes[*at]))) - wanted[*at]),
-            );
+            let guess = |code: &[f32]| trial.guess(&trial.encode(code)).into_iter().map(f64::from).collect();
+            left_out = Some(errors(
+                labels.heads(),
+                left.iter().map(row).map(|(code, wanted)| (guess(code), wanted)),
+            ));
         }
-        self.fitted = Some((Model::fit(space, &codes, &wanted, &known, self.pseudo, &mut rng), scale));
+        let (all, all_wanted): (Vec<&[f32]>, Vec<&[f64]>) = (0..codes.len()).map(|at| row(&at)).unzip();
+        let model = Model::fit(space, &all, &all_wanted, &known, self.pseudo, &mut rng);
+        for (scale, errors) in labels.scales.iter_mut().zip(left_out.into_iter().flatten()) {
+            scale.left_out(errors.into_iter());
+        }
+        self.fitted = Some((model, labels.scales));
         Ok(())
     }
 
-    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>> {
-        let Some((model, scale)) = &self.fitted else { return Err(unfitted(self.name())) };
-        let guess = |genes: &Genes| scale.guess(f64::from(model.guess(&model.encode(&space.encode(genes)))));
+    fn predict_heads(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Vec<Guess>>> {
+        let Some((model, scales)) = &self.fitted else { return Err(unfitted(self.name())) };
+        let guess = |genes: &Genes| {
+            let scores = model.guess(&model.encode(&space.encode(genes)));
+            scales.iter().zip(scores).map(|(scale, score)| scale.guess(f64::from(score))).collect()
+        };
         Ok(batch.iter().map(guess).collect())
     }
 }
@@ -331,10 +350,10 @@ mod tests {
         let codes: Vec<Vec<f32>> = (0..4).map(|_| space.encode(&space.sample(&mut rng))).collect();
         let lesson = Lesson {
             codes: codes.iter().map(Vec::as_slice).collect(),
-            labels: vec![1.0, -0.5, 0.2, 2.0],
+            labels: vec![vec![1.0, 0.3], vec![-0.5, f32::NAN], vec![f32::NAN, 1.5], vec![2.0, -1.0]],
             weights: vec![1.0, 0.5, 1.0, 0.5],
         };
-        let mut model = Model::new(&space, &mut rng);
+        let mut model = Model::new(&space, 2, &mut rng);
         let mut gradients = vec![0.0; model.parameters.len()];
         model.gradients(&lesson, &[0, 1, 2, 3], &mut gradients);
         let (mut wrong, mut asked) = (0, 0);

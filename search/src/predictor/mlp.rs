@@ -1,8 +1,9 @@
 //! A network of two dense layers on the one-hot genes.
 
+use super::heads::{Labels, errors, slopes};
 use super::net::{Adam, Dense, cosine, rectify, unrectify};
 use super::scale::{Normal, fifth};
-use super::{Guess, Predictor, few, unfitted};
+use super::{Guess, Predictor, unfitted};
 use crate::error::Result;
 use crate::rand::{Draw, Rng, stream};
 use crate::space::{Genes, Space};
@@ -17,7 +18,7 @@ const BATCH: usize = 16;
 /// The network.
 #[derive(Debug, Default)]
 pub struct Mlp {
-    fitted: Option<(Layers, Normal)>,
+    fitted: Option<(Layers, Vec<Normal>)>,
 }
 
 /// Its layers and their parameters.
@@ -28,13 +29,14 @@ struct Layers {
 }
 
 impl Layers {
-    fn fit(codes: &[&[f32]], wanted: &[f64], rng: &mut Rng) -> Self {
+    fn fit(codes: &[&[f32]], wanted: &[&[f64]], rng: &mut Rng) -> Self {
         let mut parameters = Vec::new();
+        let heads = wanted.first().map_or(1, |row| row.len());
         let inputs = codes.first().map_or(1, |code| code.len());
         let layers = [
             Dense::new(&mut parameters, inputs, WIDTH, rng),
             Dense::new(&mut parameters, WIDTH, WIDTH, rng),
-            Dense::new(&mut parameters, WIDTH, 1, rng),
+            Dense::new(&mut parameters, WIDTH, heads, rng),
         ];
         let mut gradients = vec![0.0; parameters.len()];
         let mut adam = Adam::new(parameters.len(), 1e-2);
@@ -49,11 +51,7 @@ impl Layers {
                 let mut two = layers[1].forward(&parameters, &one);
                 rectify(&mut two);
                 let guesses = layers[2].forward(&parameters, &two);
-                let d: Vec<f32> = guesses
-                    .iter()
-                    .zip(part)
-                    .map(|(guess, at)| 2.0 * (guess - wanted[*at] as f32) / part.len() as f32)
-                    .collect();
+                let d = slopes(&guesses, part.iter().map(|at| wanted[*at]));
                 let mut d_two = layers[2].backward(&parameters, &mut gradients, &two, &d);
                 unrectify(&mut d_two, &two);
                 let mut d_one = layers[1].backward(&parameters, &mut gradients, &one, &d_two);
@@ -66,7 +64,7 @@ impl Layers {
         Self { layers, parameters }
     }
 
-    fn guess(&self, code: &[f32]) -> f64 {
+    fn guess(&self, code: &[f32]) -> Vec<f64> {
         let mut x = code.to_vec();
         for (at, layer) in self.layers.iter().enumerate() {
             x = layer.forward(&self.parameters, &x);
@@ -74,7 +72,7 @@ impl Layers {
                 rectify(&mut x);
             }
         }
-        f64::from(x[0])
+        x.into_iter().map(f64::from).collect()
     }
 }
 
@@ -83,25 +81,29 @@ impl Predictor for Mlp {
         "mlp"
     }
 
-    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()> {
-        few("mlp", rated.len())?;
+    fn fit_heads(&mut self, space: &dyn Space, rated: &[(Genes, Vec<f64>)]) -> Result<()> {
+        let mut labels = Labels::of("mlp", rated)?;
         let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
-        let values: Vec<f64> = rated.iter().map(|(_, value)| *value).collect();
-        let mut scale = Normal::of(&values);
-        let wanted: Vec<f64> = values.iter().map(|value| scale.score(*value)).collect();
         let mut rng = stream(0, "predictor/mlp", rated.len() as u64);
         let (kept, left) = fifth(rated.len(), &mut rng);
-        let part = |at: &[usize]| at.iter().map(|at| (codes[*at].as_slice(), wanted[*at])).unzip();
-        let (some, some_wanted): (Vec<&[f32]>, Vec<f64>) = part(&kept);
+        let row = |at: &usize| (codes[*at].as_slice(), labels.rows[*at].as_slice());
+        let (some, some_wanted): (Vec<&[f32]>, Vec<&[f64]>) = kept.iter().map(row).unzip();
         let trial = Layers::fit(&some, &some_wanted, &mut rng);
-        scale.left_out(left.iter().map(|at| trial.guess(&codes[*at]) - wanted[*at]));
-        let all: Vec<&[f32]> = codes.iter().map(Vec::as_slice).collect();
-        self.fitted = Some((Layers::fit(&all, &wanted, &mut rng), scale));
+        let errors =
+            errors(labels.heads(), left.iter().map(row).map(|(code, wanted)| (trial.guess(code), wanted)));
+        let (all, all_wanted): (Vec<&[f32]>, Vec<&[f64]>) = (0..codes.len()).map(|at| row(&at)).unzip();
+        let layers = Layers::fit(&all, &all_wanted, &mut rng);
+        labels.scales.iter_mut().zip(errors).for_each(|(scale, errors)| scale.left_out(errors.into_iter()));
+        self.fitted = Some((layers, labels.scales));
         Ok(())
     }
 
-    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>> {
-        let Some((layers, scale)) = &self.fitted else { return Err(unfitted("mlp")) };
-        Ok(batch.iter().map(|genes| scale.guess(layers.guess(&space.encode(genes)))).collect())
+    fn predict_heads(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Vec<Guess>>> {
+        let Some((layers, scales)) = &self.fitted else { return Err(unfitted("mlp")) };
+        let guess = |genes: &Genes| {
+            let scores = layers.guess(&space.encode(genes));
+            scales.iter().zip(scores).map(|(scale, score)| scale.guess(score)).collect()
+        };
+        Ok(batch.iter().map(guess).collect())
     }
 }

@@ -5,6 +5,8 @@
 
 mod gin;
 mod graph;
+mod heads;
+mod kernel;
 mod latent;
 mod mlp;
 mod net;
@@ -40,19 +42,40 @@ pub struct Guess {
 }
 
 /// Guesses scores; sees genes, and what the space says of them, only.
+///
+/// One predictor has a head for each thing that is guessed, such as the score of all trials and the accuracy of the few that were
+/// trained to the end: what a head learns, the others learn with it (but for ridge regression, whose heads share nothing).
 pub trait Predictor: Send {
     /// Name it is registered under.
     fn name(&self) -> &'static str;
-    /// Learns from rated architectures; what was learnt before is forgotten.
+    /// Learns from rated architectures, each with one value a head, NaN where it has none; what was learnt before is forgotten.
     ///
     /// # Errors
-    /// With fewer than [`FEWEST`] architectures.
-    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()>;
-    /// Guesses the score of each member of a batch.
+    /// With fewer than [`FEWEST`] values for a head, and for architectures with different numbers of values.
+    fn fit_heads(&mut self, space: &dyn Space, rated: &[(Genes, Vec<f64>)]) -> Result<()>;
+    /// Guesses what each head was fitted to, for each member of a batch.
     ///
     /// # Errors
     /// Before the first fit.
-    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>>;
+    fn predict_heads(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Vec<Guess>>>;
+
+    /// [`Predictor::fit_heads`] with one head.
+    ///
+    /// # Errors
+    /// As there.
+    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()> {
+        let rated: Vec<(Genes, Vec<f64>)> =
+            rated.iter().map(|(genes, value)| (genes.clone(), vec![*value])).collect();
+        self.fit_heads(space, &rated)
+    }
+    /// The guesses of the first head.
+    ///
+    /// # Errors
+    /// As [`Predictor::predict_heads`].
+    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>> {
+        let first = |guesses: Vec<Guess>| guesses.into_iter().next();
+        Ok(self.predict_heads(space, batch)?.into_iter().filter_map(first).collect())
+    }
 }
 
 /// The predictor registered under the recipe's name; `None` for `none`.
@@ -83,18 +106,6 @@ pub fn by_name(settings: &recipe::Predictor) -> Result<Option<Box<dyn Predictor>
         });
     }
     Ok(Some(predictor))
-}
-
-/// An error unless there are enough rated architectures.
-fn few(name: &str, rated: usize) -> Result<()> {
-    if rated >= FEWEST {
-        return Ok(());
-    }
-    Err(Error::Unusable {
-        thing: format!("predictor {name}"),
-        problem: format!("{rated} rated architectures, and it needs {FEWEST}"),
-        next: "rate more architectures first".to_owned(),
-    })
 }
 
 fn unfitted(name: &str) -> Error {

@@ -37,6 +37,9 @@ const TEMPERATURE: f32 = 0.6;
 /// Steps and pairs a step of `ged`.
 const GED: (usize, usize) = (1500, 64);
 
+/// Graphs that are embedded at a time.
+const EMBEDDED: usize = 256;
+
 /// Changes with what pre-training computes: what older programs kept is then made again.
 const VERSION: usize = 1;
 
@@ -136,6 +139,25 @@ fn make(space: &dyn Space, name: &str, member: u64) -> Trained {
         _ => {}
     }
     Trained { gin, parameters }
+}
+
+/// What all these networks make of each graph, each at length 1, side by side; `None` where there are none.
+pub(super) fn embed(networks: &[Trained], graphs: &[&ArchGraph]) -> Option<Vec<Vec<f32>>> {
+    if networks.is_empty() {
+        return None;
+    }
+    let mut rows = vec![Vec::new(); graphs.len()];
+    for Trained { gin, parameters } in networks {
+        let parts = graphs.chunks(EMBEDDED).zip(rows.chunks_mut(EMBEDDED));
+        for (graphs, rows) in parts {
+            let embedding = gin.forward(parameters, &Batch::new(graphs.iter().copied())).embedding;
+            for (row, one) in rows.iter_mut().zip(embedding.chunks_exact(gin.width)) {
+                let length = length(one);
+                row.extend(one.iter().map(|value| value / length));
+            }
+        }
+    }
+    Some(rows)
 }
 
 /// Indices of a random part, in random order.

@@ -1,7 +1,8 @@
 //! Ridge regression on the one-hot genes: the control that every other predictor has to beat.
 
+use super::heads::Labels;
 use super::scale::Normal;
-use super::{Guess, Predictor, few, unfitted};
+use super::{Guess, Predictor, unfitted};
 use crate::error::Result;
 use crate::space::{Genes, Space};
 
@@ -11,7 +12,7 @@ const PENALTIES: [f64; 6] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 /// Ridge regression in its kernel form, its penalty chosen by leaving one out.
 #[derive(Debug, Default)]
 pub struct Ridge {
-    fitted: Option<Fitted>,
+    fitted: Vec<Fitted>,
 }
 
 #[derive(Debug)]
@@ -22,17 +23,8 @@ struct Fitted {
     scale: Normal,
 }
 
-impl Predictor for Ridge {
-    fn name(&self) -> &'static str {
-        "ridge"
-    }
-
-    fn fit(&mut self, space: &dyn Space, rated: &[(Genes, f64)]) -> Result<()> {
-        few("ridge", rated.len())?;
-        let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
-        let values: Vec<f64> = rated.iter().map(|(_, value)| *value).collect();
-        let mut scale = Normal::of(&values);
-        let wanted: Vec<f64> = values.iter().map(|value| scale.score(*value)).collect();
+impl Fitted {
+    fn fit(codes: Vec<Vec<f32>>, wanted: &[f64], mut scale: Normal) -> Result<Self> {
         let n = wanted.len();
         let mean = wanted.iter().sum::<f64>() / n as f64;
         let mut best: Option<(f64, Vec<f64>, Vec<f64>)> = None;
@@ -41,10 +33,8 @@ impl Predictor for Ridge {
                 codes.iter().map(|a| codes.iter().map(|b| product(a, b)).collect()).collect();
             (0..n).for_each(|at| kernel[at][at] += penalty);
             let inverse = inverse(kernel);
-            let weights: Vec<f64> = inverse
-                .iter()
-                .map(|row| row.iter().zip(&wanted).map(|(k, y)| k * (y - mean)).sum())
-                .collect();
+            let weights: Vec<f64> =
+                inverse.iter().map(|row| row.iter().zip(wanted).map(|(k, y)| k * (y - mean)).sum()).collect();
             // The error with one left out, in closed form.
             let errors: Vec<f64> = (0..n).map(|at| weights[at] / inverse[at][at]).collect();
             let error = errors.iter().map(|error| error * error).sum::<f64>();
@@ -54,19 +44,57 @@ impl Predictor for Ridge {
         }
         let Some((_, weights, errors)) = best else { return Err(unfitted("ridge")) };
         scale.left_out(errors.into_iter());
-        self.fitted = Some(Fitted { codes, weights, mean, scale });
+        Ok(Self { codes, weights, mean, scale })
+    }
+
+    fn guess(&self, code: &[f32]) -> Guess {
+        let terms = self.codes.iter().zip(&self.weights);
+        let sum: f64 = terms.map(|(other, weight)| weight * product(code, other)).sum();
+        self.scale.guess(self.mean + sum)
+    }
+}
+
+impl Ridge {
+    /// What each option of each gene adds to the first head's guess, in normal scores.
+    ///
+    /// # Errors
+    /// Before the first fit.
+    pub(crate) fn ratings(&self, space: &dyn Space) -> Result<Vec<Vec<f64>>> {
+        let Some(Fitted { codes, weights, .. }) = self.fitted.first() else { return Err(unfitted("ridge")) };
+        let mut places = 0..codes.first().map_or(0, Vec::len);
+        let rating = |place: usize| {
+            codes.iter().zip(weights).map(|(code, weight)| f64::from(code[place]) * weight).sum()
+        };
+        let of_gene = |count: usize| places.by_ref().take(count).map(rating).collect();
+        Ok(space.genes().iter().map(|gene| gene.options.len()).map(of_gene).collect())
+    }
+}
+
+impl Predictor for Ridge {
+    fn name(&self) -> &'static str {
+        "ridge"
+    }
+
+    fn fit_heads(&mut self, space: &dyn Space, rated: &[(Genes, Vec<f64>)]) -> Result<()> {
+        let labels = Labels::of("ridge", rated)?;
+        let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
+        let fit = |(head, scale): (usize, &Normal)| {
+            let known = labels.rows.iter().zip(&codes).filter(|(row, _)| !row[head].is_nan());
+            let (wanted, codes): (Vec<f64>, Vec<Vec<f32>>) =
+                known.map(|(row, code)| (row[head], code.clone())).unzip();
+            Fitted::fit(codes, &wanted, scale.clone())
+        };
+        self.fitted = labels.scales.iter().enumerate().map(fit).collect::<Result<_>>()?;
         Ok(())
     }
 
-    fn predict(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Guess>> {
-        let Some(Fitted { codes, weights, mean, scale }) = &self.fitted else {
+    fn predict_heads(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Vec<Guess>>> {
+        if self.fitted.is_empty() {
             return Err(unfitted("ridge"));
-        };
+        }
         let guess = |genes: &Genes| {
             let code = space.encode(genes);
-            let sum: f64 =
-                codes.iter().zip(weights).map(|(other, weight)| weight * product(&code, other)).sum();
-            scale.guess(mean + sum)
+            self.fitted.iter().map(|head| head.guess(&code)).collect()
         };
         Ok(batch.iter().map(guess).collect())
     }
@@ -78,7 +106,7 @@ fn product(a: &[f32], b: &[f32]) -> f64 {
 }
 
 /// The inverse of a positive definite matrix, by Gauss and Jordan.
-fn inverse(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
+pub(super) fn inverse(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
     let n = matrix.len();
     let mut inverse: Vec<Vec<f64>> =
         (0..n).map(|row| (0..n).map(|column| f64::from(u8::from(row == column))).collect()).collect();

@@ -59,6 +59,47 @@ fn every_predictor_ranks_what_it_has_not_seen_and_states_an_interval() {
     }
 }
 
+/// What many ratings of one thing teach, a head for another thing learns with them: it ranks better than its few values allow.
+#[test]
+fn heads_learn_from_each_other() {
+    let space = VitSpace::load("vit-micro").expect("space");
+    let (known, new) = (rated(&space, 100, 0), rated(&space, 200, 1));
+    let genes: Vec<Genes> = new.iter().map(|(genes, _)| genes.clone()).collect();
+    let wanted: Vec<f64> = new.iter().map(|(_, score)| -3.0 * score).collect();
+    let few = 8;
+    let both: Vec<(Genes, Vec<f64>)> = (known.iter().enumerate())
+        .map(|(at, (genes, score))| {
+            (genes.clone(), vec![*score, if at < few { -3.0 * score } else { f64::NAN }])
+        })
+        .collect();
+    let alone: Vec<(Genes, f64)> =
+        both[..few].iter().map(|(genes, values)| (genes.clone(), values[1])).collect();
+    let tau = |guesses: Vec<f64>| crate::compare::kendall(&guesses, &wanted);
+    for name in ["ridge", "mlp", "gin", "encoder-decoder"] {
+        let mut one = predictor(name, "none");
+        one.fit(&space, &alone).expect("fits");
+        let by_itself = tau(one.predict(&space, &genes).expect("guesses").iter().map(|g| g.value).collect());
+        one.fit_heads(&space, &both).expect("fits");
+        let guesses = one.predict_heads(&space, &genes).expect("guesses");
+        assert!(guesses.iter().all(|heads| heads.len() == 2));
+        assert!(guesses.iter().flatten().all(|guess| guess.low <= guess.value && guess.value <= guess.high));
+        let together = tau(guesses.iter().map(|heads| heads[1].value).collect());
+        if name == "ridge" {
+            assert_eq!(together, by_itself, "its heads share nothing");
+        } else {
+            assert!(together > by_itself + 0.05, "{name}: {together} beside another head, {by_itself} alone");
+        }
+    }
+    let mut odd = both.clone();
+    odd[3].1.pop();
+    let error = predictor("mlp", "none").fit_heads(&space, &odd).expect_err("uneven").to_string();
+    assert!(error.contains("with 2 and with 1 values"), "{error}");
+    let mut bare = both;
+    bare.iter_mut().skip(4).for_each(|(_, values)| values[1] = f64::NAN);
+    let error = predictor("mlp", "none").fit_heads(&space, &bare).expect_err("too few").to_string();
+    assert!(error.contains("head 1") && error.contains("4 rated"), "{error}");
+}
+
 #[test]
 fn what_cannot_be_is_refused() {
     let space = VitSpace::load("vit-micro").expect("space");

@@ -204,7 +204,7 @@ pub struct SamplerChoice {
     /// Candidates that a model ranks before any is proposed (`tpe`, `npenas`).
     #[serde(default = "candidates")]
     pub candidates: usize,
-    /// Proposals from one fit of the model (`npenas`).
+    /// Proposals from one fit of the model (`npenas`, `seminas`, `block-dp`).
     #[serde(default = "batch")]
     pub batch: usize,
 }

@@ -45,14 +45,6 @@ fn every_recipe_reads_and_says_whether_it_is_whole() {
 }
 
 #[test]
-fn block_dp_is_refused_where_no_score_rates_blocks() {
-    let error =
-        set(&["sampler.name=block-dp"]).and_then(|recipe| recipe.built()).expect_err("refused").to_string();
-    assert!(error.contains("block-dp") && error.contains("rates whole networks"), "{error}");
-    assert!(error.contains("--set sampler.name=evolution"), "{error}");
-}
-
-#[test]
 fn layers_override_in_order() {
     let (_folder, path) = file("recipe = \"csnas\"\nseed = 7\n[supernet]\nepochs = 3\nbatch = 8\n");
     let recipe = Recipe::load(None, Some(&path), &["supernet.epochs=4".to_owned()]).expect("loads");

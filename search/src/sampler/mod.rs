@@ -4,6 +4,7 @@
 //! tells it. To go on after a stop it tells the committed trials again, in order: a sampler's state is
 //! a function of the trials told, so the next proposal is the one it would have been.
 
+mod block_dp;
 mod evolution;
 mod log;
 mod npenas;
@@ -13,6 +14,7 @@ mod rounds;
 mod seminas;
 mod tpe;
 
+pub use block_dp::BlockDp;
 pub use evolution::Evolution;
 pub use npenas::Npenas;
 pub use random::Random;
@@ -26,7 +28,8 @@ use crate::recipe::{Predictor, SamplerChoice};
 use crate::space::{Genes, Space};
 
 /// Registered samplers.
-pub const NAMES: &[&str] = &["evolution", "random", "regularised-evolution", "tpe", "npenas", "seminas"];
+pub const NAMES: &[&str] =
+    &["evolution", "random", "regularised-evolution", "tpe", "npenas", "seminas", "block-dp"];
 
 /// The sampler registered under `choice.name`, with the numbers of `choice`; `predictor` is what those that guess scores guess by.
 ///
@@ -40,6 +43,7 @@ pub fn by_name(choice: &SamplerChoice, predictor: &Predictor) -> Result<Box<dyn 
         "tpe" => Ok(Box::new(Tpe::new(choice))),
         "npenas" => Ok(Box::new(Npenas::new(choice, predictor)?)),
         "seminas" => Ok(Box::new(Seminas::new(choice, predictor)?)),
+        "block-dp" => Ok(Box::new(BlockDp::new(choice))),
         name => {
             let hint = crate::suggest::hint(name, NAMES.iter().copied());
             Err(Error::UnknownName { what: "sampler", name: name.to_owned(), hint })

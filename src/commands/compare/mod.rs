@@ -17,7 +17,7 @@ use crate::exit::Failure;
 use crate::table::Table;
 
 const AFTER: &str = "\
-Samplers: random, evolution, regularised-evolution, tpe, npenas, seminas; npenas/ridge guesses by another predictor.
+Samplers: random, evolution, regularised-evolution, tpe, npenas, seminas, block-dp; npenas/ridge guesses by another predictor.
 Predictors: ridge, mlp, encoder-decoder, encoder-decoder-supervised, gin; gin+ged and gin+ccl are pre-trained on architectures that nobody rated.
 Tables read without --read: nasbench201.csv, nasbench101_subset.csv, nasbench_macro.csv, vit_autoformer.csv.";
 
@@ -58,6 +58,9 @@ pub struct Options {
     /// Rated architectures that predictors are fitted to, by comma
     #[arg(long, value_name = "N", value_delimiter = ',', default_values_t = [20, 50, 100, 200])]
     labels: Vec<usize>,
+    /// Judge each predictor also with a second head, for this column known of so many architectures, such as cifar10_valid_12=200
+    #[arg(long, value_name = "COLUMN=N", requires = "predictors")]
+    beside: Option<String>,
     /// Only architectures whose value in this column is at most so much, such as flops_m_c10=100
     #[arg(long, value_name = "COLUMN=MOST", conflicts_with = "predictors")]
     limit: Option<String>,

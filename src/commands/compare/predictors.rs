@@ -1,5 +1,7 @@
 //! Predictors on a table.
 
+use std::collections::BTreeSet;
+
 use masktas_search::compare::{PredictorRow, PredictorTask, baseline, predictors};
 use masktas_search::progress::Progress as _;
 use masktas_search::report::Comparison;
@@ -16,9 +18,11 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
     }
     let kept = options.kept(console)?;
     let (names, labels, splits) = (options.predictors.clone(), options.labels.clone(), options.seeds);
-    let task = PredictorTask { space, score, names, labels, splits };
+    let beside = options.beside.as_deref().map(beside).transpose()?;
+    let task = PredictorTask { space, score, names, labels, splits, beside };
     let reporter = &mut console.reporter;
-    reporter.begin("compare", (task.names.len() * task.labels.len() * splits) as u64, "fit");
+    let rows = task.names.len() * task.labels.len() * (1 + usize::from(task.beside.is_some()));
+    reporter.begin("compare", (rows * splits) as u64, "fit");
     let rows = predictors(&task, &kept, &mut |done| {
         reporter.advance(done as u64, "");
         reporter.stop()
@@ -46,11 +50,11 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
             format!("{:.0} %", 100.0 * row.covered),
         ]);
     }
-    let mut beside = Vec::new();
+    let mut sizes = Vec::new();
     let definition = space.definition();
     for (name, column) in [("parameters", &definition.params), ("FLOPs", &definition.flops)] {
         if let Some(column) = column {
-            beside.push((name, baseline(space, &task.score, column)?));
+            sizes.push((name, baseline(space, &task.score, column)?));
         }
     }
     let title = format!("{}: {}, {splits} splits", definition.name, task.score);
@@ -59,7 +63,12 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
             .to_owned(),
         "covered: share of them inside the 90 % interval that the predictor states.".to_owned(),
     ];
-    let words: Vec<String> = beside.iter().map(|(name, tau)| format!("{name} {}", number(*tau))).collect();
+    if let Some((column, count)) = &task.beside {
+        notes.push(format!(
+            "beside: a second head learnt {column} of {count} architectures, those with labels among them."
+        ));
+    }
+    let words: Vec<String> = sizes.iter().map(|(name, tau)| format!("{name} {}", number(*tau))).collect();
     if !words.is_empty() {
         notes.push(format!("tau of size alone: {}", words.join(", ")));
     }
@@ -68,11 +77,12 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
         let of = rows.iter().filter(|row| row.predictor == *name);
         (name.clone(), of.map(|row| (row.labels as f64, row.tau)).collect())
     };
+    let names: BTreeSet<String> = rows.iter().map(|row| row.predictor.clone()).collect();
     let page = Comparison {
         title,
         command: command(),
         notes,
-        lines: task.names.iter().map(line).collect(),
+        lines: names.iter().map(line).collect(),
         head: table.head,
         rows: table.rows,
         axes: ["architectures fitted to".to_owned(), format!("tau with {}", task.score)],
@@ -81,10 +91,22 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
     let json = json!({
         "table": options.table, "score": task.score, "splits": splits,
         "predictors": serde_json::to_value(&rows).unwrap_or(Value::Null),
-        "size_alone": beside.iter().map(|(name, tau)| json!({ "name": name, "tau": tau })).collect::<Vec<_>>(),
+        "size_alone": sizes.iter().map(|(name, tau)| json!({ "name": name, "tau": tau })).collect::<Vec<_>>(),
         "csv": options.csv, "page": options.page(),
     });
     Ok(Answer::new(text, json))
+}
+
+/// Reads `column=count`.
+fn beside(text: &str) -> Result<(String, usize), Failure> {
+    let parts = text
+        .split_once('=')
+        .and_then(|(column, count)| Some((column.to_owned(), count.parse::<usize>().ok()?)));
+    parts.filter(|(_, count)| *count > 0).ok_or_else(|| {
+        Failure::usage(format!(
+            "--beside {text} is not COLUMN=NUMBER; write it like --beside cifar10_valid_12=200"
+        ))
+    })
 }
 
 fn taus(rows: &[PredictorRow]) -> String {

@@ -1,0 +1,109 @@
+//! Regression on the embeddings of networks that were only pre-trained: nearby architectures have like scores.
+//!
+//! The guess of a Gaussian process (Rasmussen and Williams, 2006) with a squared-exponential kernel between embeddings at length 1. Fitting
+//! bends a network towards a hundred values and away from much that pre-training taught it; this reads what it taught as it is.
+
+use super::ridge::inverse;
+
+/// Variance of the noise, beside a variance of 1 of the scores.
+const NOISE: f64 = 0.1;
+
+/// A fitted process for each head.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    points: Vec<Vec<f32>>,
+    /// The square of the kernel's length, in which distances are counted: the median between points.
+    length: f64,
+    /// One weight a point for each head; 0 where the head has no value there.
+    weights: Vec<Vec<f64>>,
+}
+
+impl Kernel {
+    /// Fits to the embeddings of rated architectures and their normal scores, one row each; NaN where a head has none.
+    pub(super) fn fit(points: Vec<Vec<f32>>, rows: &[&[f64]]) -> Self {
+        let mut apart: Vec<f64> = Vec::new();
+        for (at, one) in points.iter().enumerate() {
+            apart.extend(points[..at].iter().map(|other| distance(one, other)));
+        }
+        apart.sort_by(f64::total_cmp);
+        let length = apart.get(apart.len() / 2).copied().unwrap_or(1.0).max(1e-9);
+        let heads = rows.first().map_or(0, |row| row.len());
+        let mut kernel = Self { points, length, weights: Vec::new() };
+        for head in 0..heads {
+            let known: Vec<usize> = (0..rows.len()).filter(|at| !rows[*at][head].is_nan()).collect();
+            let near = |a: usize, b: usize| {
+                kernel.near(&kernel.points[a], &kernel.points[b]) + if a == b { NOISE } else { 0.0 }
+            };
+            let matrix = known.iter().map(|a| known.iter().map(|b| near(*a, *b)).collect()).collect();
+            let mut weights = vec![0.0; rows.len()];
+            for (row, at) in inverse(matrix).iter().zip(&known) {
+                weights[*at] = row.iter().zip(&known).map(|(value, other)| value * rows[*other][head]).sum();
+            }
+            kernel.weights.push(weights);
+        }
+        kernel
+    }
+
+    /// One score a head.
+    pub(super) fn guess(&self, point: &[f32]) -> Vec<f64> {
+        let near: Vec<f64> = self.points.iter().map(|other| self.near(point, other)).collect();
+        let of_head =
+            |weights: &Vec<f64>| weights.iter().zip(&near).map(|(weight, near)| weight * near).sum();
+        self.weights.iter().map(of_head).collect()
+    }
+
+    fn near(&self, a: &[f32], b: &[f32]) -> f64 {
+        (-distance(a, b) / self.length).exp()
+    }
+}
+
+/// The square of the distance.
+fn distance(a: &[f32], b: &[f32]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| f64::from((a - b) * (a - b))).sum()
+}
+
+/// The share of the second guess that makes both together err least by squares: stacking (Wolpert, 1992) of two. NaN is left out.
+pub(super) fn share(first: &[f64], second: &[f64], wanted: &[f64]) -> f64 {
+    let (mut with, mut apart) = (0.0, 0.0);
+    for ((first, second), wanted) in first.iter().zip(second).zip(wanted) {
+        if !wanted.is_nan() {
+            with += (wanted - first) * (second - first);
+            apart += (second - first) * (second - first);
+        }
+    }
+    if apart > 0.0 { (with / apart).clamp(0.0, 1.0) } else { 0.0 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rand::{Draw as _, stream};
+
+    #[test]
+    fn a_smooth_function_is_found_between_its_points() {
+        let mut rng = stream(3, "test", 0);
+        let points: Vec<Vec<f32>> = (0..80).map(|_| vec![rng.unit() as f32, rng.unit() as f32]).collect();
+        let value = |p: &[f32]| (3.0 * f64::from(p[0])).sin() - f64::from(p[1]);
+        // The second head knows every fourth point only.
+        let row =
+            |(at, p): (usize, &Vec<f32>)| vec![value(p), if at % 4 == 0 { -value(p) } else { f64::NAN }];
+        let rows: Vec<Vec<f64>> = points.iter().enumerate().map(row).collect();
+        let kernel = Kernel::fit(points, &rows.iter().map(Vec::as_slice).collect::<Vec<_>>());
+        for _ in 0..50 {
+            let point = [0.1 + 0.8 * rng.unit() as f32, 0.1 + 0.8 * rng.unit() as f32];
+            let guess = kernel.guess(&point);
+            assert!((guess[0] - value(&point)).abs() < 0.1, "{point:?}: {} {}", guess[0], value(&point));
+            assert!((guess[1] + value(&point)).abs() < 0.4, "{point:?}: {} {}", guess[1], -value(&point));
+        }
+    }
+
+    #[test]
+    fn the_share_is_that_of_the_better_guess() {
+        let wanted = [1.0, -1.0, 2.0, f64::NAN];
+        let far = [0.0, 0.0, 0.0, 0.0];
+        assert_eq!(share(&far, &wanted, &wanted), 1.0);
+        assert_eq!(share(&wanted[..3], &far[..3], &wanted[..3]), 0.0);
+        assert_eq!(share(&[0.0, -2.0, 1.0], &[2.0, 0.0, 3.0], &wanted[..3]), 0.5);
+        assert_eq!(share(&far, &far, &wanted), 0.0);
+    }
+}
