@@ -119,7 +119,9 @@ pub fn generate(op: &Op, target: &Target) -> Result<Kernel> {
     let kernel = match op.core {
         Core::Map => map::generate(op, threads),
         Core::Matmul { .. } if whole_numbers(op) => integer::generate(op, threads),
-        Core::Matmul { .. } | Core::NormMatmul { .. } => matmul::generate(op, threads),
+        Core::Matmul { .. } | Core::PackedMatmul { .. } | Core::NormMatmul { .. } => {
+            matmul::generate(op, threads)
+        }
         Core::Conv { .. } => conv::generate(op, threads),
         Core::Pool { .. } => pool::generate(op, threads),
         Core::Reduce { fold, .. } if fold == Fold::Product || whole_numbers(op) => {

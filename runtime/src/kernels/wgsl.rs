@@ -178,6 +178,14 @@ pub(crate) fn kind_of(dtype: Dtype) -> Kind {
     if dtype == Dtype::F32 { Kind::Float } else { Kind::Int }
 }
 
+/// WGSL type of four elements.
+fn vector(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Float => "vec4<f32>",
+        Kind::Int => "vec4<i32>",
+    }
+}
+
 /// Kind of the core's result.
 pub(crate) fn acc_kind(op: &Op) -> Kind {
     match (&op.core, op.inputs.first()) {
@@ -213,10 +221,8 @@ impl Writer {
 
     /// Whether `op`'s results can be finished and stored four at a time along `axis`.
     pub fn can_finish_fours(op: &Op, walks: &Walks, axis: &str) -> bool {
-        let kind = |i: usize| op.inputs.get(i).map_or(Kind::Int, |o| kind_of(o.dtype));
         let operand = |i: usize| walks.get(i).stride(axis) == 0 || walks.get(i).fours(axis);
-        op.output.dtype == Dtype::F32
-            && expr::only_floats(&op.expr, kind)
+        expr::goes_by_fours(&op.expr)
             && walks.output().fours(axis)
             && op.expr.loads().into_iter().all(operand)
     }
@@ -245,14 +251,18 @@ impl Writer {
                 Some(axis) if walk.stride(axis) != 0 => {
                     format!("{}[{}]", self.read(input, true), walk.index(4, |n| Some(n.to_owned())))
                 }
-                Some(_) => format!("vec4<f32>({}[{}])", self.read(input, false), walk.plain()),
+                Some(_) => format!("{}({}[{}])", vector(kind), self.read(input, false), walk.plain()),
                 None => format!("{}[{}]", self.read(input, false), walk.plain()),
             };
             (text, kind)
         });
-        let real = if fours.is_some() { "vec4<f32>" } else { "f32" };
-        let core = if acc == Kind::Int { "i32" } else { real };
-        let out = if name == "finish" && op.output.dtype != Dtype::F32 { "i32" } else { real };
+        let typed = |kind: Kind| match (kind, fours) {
+            (kind, Some(_)) => vector(kind),
+            (Kind::Float, None) => "f32",
+            (Kind::Int, None) => "i32",
+        };
+        let core = typed(acc);
+        let out = typed(if name == "finish" { kind_of(op.output.dtype) } else { Kind::Float });
         self.functions.extend(text.functions);
         let _ = write!(
             self.items,

@@ -153,7 +153,7 @@ pub fn plan_with(graph: &Graph, target: &Target, options: &PlanOptions) -> Resul
     graph.validate()?;
     graph.check_weights()?;
     let known = graph.infer(&options.symbols)?;
-    let mut program = lower::lower(graph, &known, options.passes.views)?;
+    let mut program = lower::lower(graph, &known, &options.passes)?;
     passes::run(&mut program, &options.passes, target);
     buffers::assign(graph, &program, target, options.passes.reuse)
 }

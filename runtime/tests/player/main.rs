@@ -6,6 +6,7 @@
 mod common;
 mod joined;
 mod operators;
+mod packed;
 mod passes;
 mod serial;
 mod session;

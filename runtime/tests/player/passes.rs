@@ -14,8 +14,9 @@ const TINY: Vit = Vit { image: 32, patch: 4, width: 192, heads: 3, head: 64, hid
 /// Every pass, with the plan options that have only it on, and those that have only it off.
 fn each() -> Vec<(&'static str, Passes, Passes)> {
     type Set = fn(&mut Passes) -> &mut bool;
-    let all: [(&str, Set); 10] = [
+    let all: [(&str, Set); 11] = [
         ("views", |p| &mut p.views),
+        ("pack", |p| &mut p.pack),
         ("fold", |p| &mut p.fold),
         ("dead", |p| &mut p.dead),
         ("fuse", |p| &mut p.fuse),

@@ -19,6 +19,8 @@ use crate::plan::program::Program;
 pub struct Passes {
     /// Movement of data as views instead of copies.
     pub views: bool,
+    /// Products of 8-bit integers take four of them at a time, packed in a word.
+    pub pack: bool,
     /// Elementwise kernels of constants, and permuted constants, computed once on the host.
     pub fold: bool,
     /// Kernels that nobody reads are dropped.
@@ -46,9 +48,10 @@ impl Passes {
     pub const NONE: Passes = Passes::same(false);
 
     /// Each by its name, in the order they are applied, and whether it is on.
-    pub fn named(&self) -> [(&'static str, bool); 10] {
+    pub fn named(&self) -> [(&'static str, bool); 11] {
         [
             ("views", self.views),
+            ("pack", self.pack),
             ("fold", self.fold),
             ("dead", self.dead),
             ("fuse", self.fuse),
@@ -64,6 +67,7 @@ impl Passes {
     const fn same(on: bool) -> Passes {
         Passes {
             views: on,
+            pack: on,
             fold: on,
             dead: on,
             fuse: on,
