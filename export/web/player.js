@@ -34,7 +34,12 @@ export async function load(folder = '.', { progress = () => {}, software } = {})
   if (plan.version !== VERSION) {
     throw new PlayError(`${info.plans[kind]} has version ${plan.version}, this script plays ${VERSION}.`, 'Export the model again.');
   }
-  const device = await adapter.requestDevice();
+  const requiredFeatures = plan.lines.includes('enable f16;') ? ['shader-f16'] : [];
+  if (requiredFeatures.some((feature) => !adapter.features.has(feature))) {
+    throw new PlayError('The model wants 16-bit floats, which this browser\'s graphics adapter lacks (shader-f16).',
+      'Plan it with 32-bit floats.');
+  }
+  const device = await adapter.requestDevice({ requiredFeatures });
   try {
     const model = new Model(device, adapter, info, plan, kind);
     await model.build(weights);

@@ -12,7 +12,7 @@ use std::fmt::Write as _;
 
 use crate::kernels::op::{Core, Op};
 use crate::kernels::target::AdapterClass;
-use crate::kernels::wgsl::{Axis, Walk, Walks, Writer, count, unflatten};
+use crate::kernels::wgsl::{Axis, Walk, Walks, Writer, count, unflatten, widened};
 use crate::kernels::{Kernel, Threads, shared};
 
 /// Elements, or fours of them, that a row's shift is the mean of.
@@ -243,6 +243,7 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     product.write_dots(&mut writer);
     let left = writer.read(0, a_fours);
     let right_name = writer.read(1, right != Right::Single);
+    let read_right = |at: String| widened(op, 1, right != Right::Single, format!("{right_name}[{at}]"));
     let size = threads.register;
     let mut text = format!(
         "    let t = g * {size}u + lane;\n    if (t >= {work}u) {{ return; }}\n    let tn = (t % {tiles_n}u) * {tile_n}u;\n    \
@@ -311,7 +312,7 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     }
     if right == Right::Depth {
         for j in 0..tile_n {
-            let _ = writeln!(text, "    let q{j} = {right_name}[w{j} + kb];");
+            let _ = writeln!(text, "    let q{j} = {};", read_right(format!("w{j} + kb")));
             for i in 0..tile_m {
                 let _ =
                     writeln!(text, "    c{i}_{j} += {};", product.dot(&format!("p{i}"), &format!("q{j}")));
@@ -324,9 +325,9 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
             let row = if row < 0 { format!("u32({row}i)") } else { format!("{row}u") };
             for j in 0..quads {
                 let value = if right == Right::Columns {
-                    format!("{right_name}[w{j} + kb + {row}]")
+                    read_right(format!("w{j} + kb + {row}"))
                 } else {
-                    let one = |c: usize| format!("{right_name}[w{} + kb + {row}]", 4 * j + c);
+                    let one = |c: usize| read_right(format!("w{} + kb + {row}", 4 * j + c));
                     format!("{}({}, {}, {}, {})", product.quad(), one(0), one(1), one(2), one(3))
                 };
                 let _ = writeln!(text, "    let q{s}_{j} = {value};");
@@ -422,8 +423,10 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
     product.write_sums(&mut writer);
     product.write_dots(&mut writer);
     // left[row][k / 4] holds four summed elements of a row, right[k][column / 4] four columns.
-    write_loader(&mut writer, "load_left", &a, &product, &left, a_fours, true);
-    write_loader(&mut writer, "load_right", &b, &product, &right, b_fours, false);
+    let read_left = |at: String| format!("{left}[{at}]");
+    let read_right = |at: String| widened(op, 1, b_fours, format!("{right}[{at}]"));
+    write_loader(&mut writer, "load_left", &a, &product, read_left, a_fours, true);
+    write_loader(&mut writer, "load_right", &b, &product, read_right, b_fours, false);
 
     let padded = threads
         .grid(groups as u64)
@@ -535,7 +538,7 @@ fn write_loader(
     name: &str,
     walk: &Walk,
     product: &Product,
-    array: &str,
+    read: impl Fn(String) -> String,
     fours: bool,
     depth_last: bool,
 ) {
@@ -563,7 +566,7 @@ fn write_loader(
         if depth_last {
             text += &unflatten("depth", &product.k, "");
         }
-        let _ = writeln!(text, "    return {array}[{}];\n}}", walk.index(4, rename));
+        let _ = writeln!(text, "    return {};\n}}", read(walk.index(4, rename)));
     } else {
         let _ = writeln!(text, "    var value = {quad}();");
         for (s, component) in ["x", "y", "z", "w"].iter().enumerate() {
@@ -577,7 +580,7 @@ fn write_loader(
                         if n.starts_with('n') { Some(format!("(column + {s}u)")) } else { rename(n) }
                     })
                 };
-            let _ = writeln!(text, "    value.{component} = {array}[{index}];\n    }}");
+            let _ = writeln!(text, "    value.{component} = {};\n    }}", read(index));
         }
         text += "    return value;\n}\n";
     }

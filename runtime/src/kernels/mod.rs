@@ -33,6 +33,7 @@ pub use view::{Positions, View};
 
 pub(crate) use attention::fits as attention_fits;
 pub(crate) use expr::{ERF_FAR, ERF_NEAR};
+pub(crate) use wgsl::ENABLE_F16;
 
 use crate::error::{Error, Result};
 use wgsl::Writer;

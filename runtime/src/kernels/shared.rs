@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use crate::kernels::matmul::Product;
 use crate::kernels::op::Op;
-use crate::kernels::wgsl::{Writer, count, unflatten};
+use crate::kernels::wgsl::{Writer, count, unflatten, widened};
 use crate::kernels::{Kernel, Threads};
 
 /// Most groups of rows, one row a lane each, that a lane's registers hold sums for.
@@ -101,7 +101,8 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
     for (s, component) in ["x", "y", "z", "w"].iter().enumerate() {
         let row = step * s as i64;
         let row = if row < 0 { format!("u32({row}i)") } else { format!("{row}u") };
-        let _ = writeln!(text, "    let q{s} = {right}[w + kb + {row}];");
+        let read = widened(op, 1, true, format!("{right}[w + kb + {row}]"));
+        let _ = writeln!(text, "    let q{s} = {read};");
         for i in 0..tile_m {
             let (group, lane) = (i / lanes, i % lanes);
             let lent = format!("subgroupBroadcast(p{group}.{component}, {lane}u)");

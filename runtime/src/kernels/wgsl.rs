@@ -168,14 +168,30 @@ pub(crate) fn parameters(axes: &[&[Axis]]) -> String {
     axes.iter().flat_map(|a| a.iter()).map(|a| format!(", {}: u32", a.name)).collect()
 }
 
+/// What stands first in the text of a kernel that reads 16-bit floats.
+pub(crate) const ENABLE_F16: &str = "enable f16;";
+
 /// WGSL type of one element on the device. Integers and booleans are `i32`.
 pub(crate) fn scalar(dtype: Dtype) -> &'static str {
-    if dtype == Dtype::F32 { "f32" } else { "i32" }
+    match dtype {
+        Dtype::F32 => "f32",
+        Dtype::F16 => "f16",
+        _ => "i32",
+    }
 }
 
 /// Kind of an element on the device.
 pub(crate) fn kind_of(dtype: Dtype) -> Kind {
-    if dtype == Dtype::F32 { Kind::Float } else { Kind::Int }
+    if matches!(dtype, Dtype::F32 | Dtype::F16) { Kind::Float } else { Kind::Int }
+}
+
+/// `text`, which reads one element of operand `input` or four, as a 32-bit number.
+pub(crate) fn widened(op: &Op, input: usize, fours: bool, text: String) -> String {
+    match op.inputs.get(input).map(|operand| operand.dtype) {
+        Some(Dtype::F16) if fours => format!("vec4<f32>({text})"),
+        Some(Dtype::F16) => format!("f32({text})"),
+        _ => text,
+    }
 }
 
 /// WGSL type of four elements.
@@ -280,6 +296,11 @@ impl Writer {
             false => format!("array<{}>", scalar(operand.dtype)),
         };
         let mut text = String::new();
+        let is_half =
+            |(input, _): &(usize, bool)| op.inputs.get(*input).is_some_and(|o| o.dtype == Dtype::F16);
+        if self.reads.iter().any(is_half) {
+            let _ = writeln!(text, "{ENABLE_F16}");
+        }
         let mut values = Vec::new();
         for (binding, (input, fours)) in self.reads.iter().enumerate() {
             if let Some(operand) = op.inputs.get(*input) {

@@ -8,6 +8,7 @@ mod joined;
 mod operators;
 mod packed;
 mod passes;
+mod precision;
 mod serial;
 mod session;
 mod surface;

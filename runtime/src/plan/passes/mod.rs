@@ -5,6 +5,7 @@ mod dead;
 mod fold;
 mod fuse;
 mod gain;
+mod half;
 mod merge;
 mod normalise;
 mod scale;
@@ -12,6 +13,7 @@ mod scale;
 use serde::{Deserialize, Serialize};
 
 use crate::kernels::Target;
+use crate::plan::Precision;
 use crate::plan::program::Program;
 
 /// Which rewrites a plan is made with. All are on by default; the answer is the same with any.
@@ -88,7 +90,7 @@ impl Default for Passes {
 }
 
 /// Applies the passes that are on.
-pub(crate) fn run(program: &mut Program, passes: &Passes, target: &Target) {
+pub(crate) fn run(program: &mut Program, passes: &Passes, precision: Precision, target: &Target) {
     if passes.fold {
         fold::run(program);
     }
@@ -115,5 +117,8 @@ pub(crate) fn run(program: &mut Program, passes: &Passes, target: &Target) {
     }
     if passes.dead {
         dead::run(program);
+    }
+    if precision == Precision::F16 {
+        half::run(program);
     }
 }
