@@ -11,4 +11,5 @@ mod passes;
 mod precision;
 mod serial;
 mod session;
+mod spelt;
 mod surface;

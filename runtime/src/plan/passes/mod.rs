@@ -8,6 +8,7 @@ mod gain;
 mod half;
 mod merge;
 mod normalise;
+mod recompose;
 mod scale;
 
 use serde::{Deserialize, Serialize};
@@ -27,6 +28,8 @@ pub struct Passes {
     pub fold: bool,
     /// Kernels that nobody reads are dropped.
     pub dead: bool,
+    /// Layer and RMS normalisations that are spelt out become one kernel.
+    pub recompose: bool,
     /// Elementwise kernels and copies join the kernels that feed them.
     pub fuse: bool,
     /// A constant factor behind a matrix product moves into its weights, one before it behind it.
@@ -50,12 +53,13 @@ impl Passes {
     pub const NONE: Passes = Passes::same(false);
 
     /// Each by its name, in the order they are applied, and whether it is on.
-    pub fn named(&self) -> [(&'static str, bool); 11] {
+    pub fn named(&self) -> [(&'static str, bool); 12] {
         [
             ("views", self.views),
             ("pack", self.pack),
             ("fold", self.fold),
             ("dead", self.dead),
+            ("recompose", self.recompose),
             ("fuse", self.fuse),
             ("scale", self.scale),
             ("merge", self.merge),
@@ -72,6 +76,7 @@ impl Passes {
             pack: on,
             fold: on,
             dead: on,
+            recompose: on,
             fuse: on,
             scale: on,
             merge: on,
@@ -96,6 +101,13 @@ pub(crate) fn run(program: &mut Program, passes: &Passes, precision: Precision, 
     }
     if passes.dead {
         dead::run(program);
+    }
+    if passes.recompose {
+        recompose::run(program);
+        // What a normalisation was spelt with reads its input still, which would keep others from joining it.
+        if passes.dead {
+            dead::run(program);
+        }
     }
     if passes.fuse {
         fuse::run(program, target);
