@@ -8,6 +8,7 @@ mod gain;
 mod half;
 mod merge;
 mod normalise;
+mod pull;
 mod recompose;
 mod scale;
 
@@ -30,7 +31,7 @@ pub struct Passes {
     pub dead: bool,
     /// Layer and RMS normalisations that are spelt out become one kernel.
     pub recompose: bool,
-    /// Elementwise kernels and copies join the kernels that feed them.
+    /// Elementwise kernels and copies join the kernels that feed them, or the one that reads them in parts.
     pub fuse: bool,
     /// A constant factor behind a matrix product moves into its weights, one before it behind it.
     pub scale: bool,
@@ -111,6 +112,7 @@ pub(crate) fn run(program: &mut Program, passes: &Passes, precision: Precision, 
     }
     if passes.fuse {
         fuse::run(program, target);
+        pull::run(program, target);
     }
     if passes.scale {
         scale::run(program);
