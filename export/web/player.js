@@ -39,6 +39,11 @@ export async function load(folder = '.', { progress = () => {}, software } = {})
     throw new PlayError('The model wants 16-bit floats, which this browser\'s graphics adapter lacks (shader-f16).',
       'Plan it with 32-bit floats.');
   }
+  const dot = 'packed_4x8_integer_dot_product';
+  if (plan.lines.some((line) => line.includes('dot4I8Packed')) && !navigator.gpu.wgslLanguageFeatures?.has(dot)) {
+    throw new PlayError(`The model wants products of 8-bit integers, which this browser lacks (${dot}).`,
+      'Open the page in a current Chrome or Edge.');
+  }
   const device = await adapter.requestDevice({ requiredFeatures });
   try {
     const model = new Model(device, adapter, info, plan, kind);

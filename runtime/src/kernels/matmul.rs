@@ -1,7 +1,7 @@
 //! Matrix products with any number of batch and row axes, finished by an expression (bias,
 //! activation, residual).
 //!
-//! Of 8-bit integers, four to a word, a word takes the place of an element and [`Product::add`] sums four products.
+//! Of 8-bit integers, four to a word, a word takes the place of an element ([`Product::times`]).
 //!
 //! Three variants: tiles in registers without workgroup memory, for drivers that run shaders on the
 //! CPU, where barriers cost more than they save; the same with operands shared through subgroups

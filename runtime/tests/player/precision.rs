@@ -10,7 +10,7 @@ use masktas_runtime::{Data, Dim, Dtype, Error, Graph, Tensor};
 
 const MICRO: Vit = Vit { image: 32, patch: 4, width: 96, heads: 3, head: 32, hidden: 192, depth: 4 };
 
-/// Whether the first adapter has 16-bit floats; those of the continuous integration have, SwiftShader has not.
+/// Whether the first adapter has 16-bit floats; Mesa's software driver has, SwiftShader has not.
 fn halves() -> bool {
     let has = adapter() && Adapters::list()[0].target.f16;
     if !has {
