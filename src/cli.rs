@@ -90,7 +90,12 @@ fn own_worker() -> Option<WorkerCommand> {
 
 impl EngineArgs {
     pub fn options(&self) -> EngineOptions {
-        EngineOptions { ort_lib: self.ort_lib.clone(), adapter: self.adapter.clone(), worker: own_worker() }
+        EngineOptions {
+            ort_lib: self.ort_lib.clone(),
+            adapter: self.adapter.clone(),
+            worker: own_worker(),
+            ..EngineOptions::default()
+        }
     }
 
     /// The same, once every engine is known to be usable: one that is missing is better known before hours of work,

@@ -1,15 +1,17 @@
 //! The ladder of matrix products: what each step towards the kernels in use gains, on this machine's adapter.
 //!
 //! Every rung is checked against a product in f64 before it is timed, also on shapes that fill no tile. Times are the
-//! adapter's own where it has timestamps, the least of a few runs; the processor's rung is one thread of plain loops.
+//! adapter's own where it has timestamps, the least of a few runs; the processor's rung is one thread of plain loops. The
+//! second line of each shape is the same product of 8-bit integers, exact, by one result a thread and by words of four in
+//! the three kernels, the time to pack the left operand included.
 
 use std::error::Error;
 use std::time::Instant;
 
 use masktas_runtime::graph::GraphBuilder;
-use masktas_runtime::plan::{AdapterClass, Plan, Target, plan};
+use masktas_runtime::plan::{AdapterClass, Passes, Plan, PlanOptions, Target, plan, plan_with};
 use masktas_runtime::session::{Gpu, Session};
-use masktas_runtime::{Dim, Dtype, Tensor};
+use masktas_runtime::{Data, Dim, Dtype, Tensor};
 
 /// Rows, summed elements, columns: three that fill no tile, then the four products of a ViT-tiny block at batch 1.
 const SHAPES: [[usize; 3]; 7] = [
@@ -97,18 +99,50 @@ fn planned([m, k, n]: [usize; 3], b: &[f32], target: &Target) -> Result<Plan, Bo
     Ok(plan(&builder.finish()?, target)?)
 }
 
-/// Seconds of the least of [`RUNS`] runs, after the answer was checked against `want`.
-fn time(gpu: &Gpu, plan: Plan, a: &Tensor, want: &[f64]) -> Result<f64, Box<dyn Error>> {
-    let session = Session::from_plan_on(gpu, plan)?;
-    let inputs = [("a", a.clone())];
-    let outputs = session.run(&inputs)?;
-    let got = outputs.first().and_then(|(_, y)| y.as_f32()).ok_or("no answer")?;
+/// The plan of a product of 8-bit integers for `target`; with `pack` of words of four.
+fn planned_bytes(
+    [m, k, n]: [usize; 3],
+    b: &Tensor,
+    target: &Target,
+    pack: bool,
+) -> Result<Plan, Box<dyn Error>> {
+    let mut builder = GraphBuilder::new("product of bytes", 20);
+    let a = builder.input("a", Dtype::I8, [m, k].map(Dim::Fixed));
+    let b = builder.constant("b", b.clone());
+    let y = builder.node("MatMulInteger", "y", &[&a, &b], []);
+    builder.output(&y, Dtype::I32, [m, n].map(Dim::Fixed));
+    let options = PlanOptions { passes: Passes { pack, ..Passes::ALL }, ..PlanOptions::default() };
+    Ok(plan_with(&builder.finish()?, target, &options)?)
+}
+
+/// Numbers of -1..1 as 8-bit integers.
+fn quantised(values: &[f32]) -> Vec<i8> {
+    values.iter().map(|value| (value * 127.0).round() as i8).collect()
+}
+
+/// Whether every element is near that of a product in f64.
+fn near(got: &Tensor, want: &[f64]) -> Result<(), Box<dyn Error>> {
+    let got = got.as_f32().ok_or("no floats")?;
     let scale = want.iter().fold(0.0f64, |most, y| most.max(y.abs()));
     // Element by element, so that a NaN fails too.
     let near = |(y, want): (&f32, &f64)| (f64::from(*y) - want).abs() <= AGREES * scale;
     if got.len() != want.len() || !got.iter().zip(want).all(near) {
         return Err(format!("an answer differs by more than {AGREES} of the largest element {scale}").into());
     }
+    Ok(())
+}
+
+/// Seconds of the least of [`RUNS`] runs, after `check` has seen the answer.
+fn time(
+    gpu: &Gpu,
+    plan: Plan,
+    a: &Tensor,
+    check: impl Fn(&Tensor) -> Result<(), Box<dyn Error>>,
+) -> Result<f64, Box<dyn Error>> {
+    let session = Session::from_plan_on(gpu, plan)?;
+    let inputs = [("a", a.clone())];
+    let outputs = session.run(&inputs)?;
+    check(&outputs.first().ok_or("no answer")?.1)?;
     let mut least = f64::INFINITY;
     for _ in 0..RUNS {
         let seconds = if gpu.has_timestamps() {
@@ -140,7 +174,9 @@ fn main() -> Result<(), Box<dyn Error>> {
         let plain_loops = product(&a, &b, shape, 0f32, |y, a, b| y + a * b);
         let processor = start.elapsed().as_secs_f64();
         std::hint::black_box(plain_loops);
+        let (a_bytes, b_bytes) = (quantised(&a), quantised(&b));
         let a = Tensor::f32([m, k], a)?;
+        let agrees = |got: &Tensor| near(got, &want);
 
         let mut row = vec![flops / processor / 1e9];
         for (text, workgroups) in [naive(shape), tiled(shape)] {
@@ -151,19 +187,39 @@ fn main() -> Result<(), Box<dyn Error>> {
             };
             *kernel = text;
             dispatch.workgroups = workgroups;
-            row.push(flops / time(&gpu, plan, &a, &want)? / 1e9);
+            row.push(flops / time(&gpu, plan, &a, agrees)? / 1e9);
         }
-        for target in [
+        let targets = [
             Target { class: AdapterClass::Gpu, ..plain.clone() },
             Target { class: AdapterClass::Software, ..plain.clone() },
             Target { class: AdapterClass::Software, ..own.clone() },
-        ] {
-            row.push(flops / time(&gpu, planned(shape, &b, &target)?, &a, &want)? / 1e9);
+        ];
+        for target in &targets {
+            row.push(flops / time(&gpu, planned(shape, &b, target)?, &a, agrees)? / 1e9);
         }
         let title = format!("{m} x {k} x {n}");
         println!(
             "{title:>16} {:>10.2} {:>8.2} {:>8.2} {:>10.2} {:>12.2} {:>10.2}",
             row[0], row[1], row[2], row[3], row[4], row[5]
+        );
+
+        let float = |bytes: &[i8]| bytes.iter().map(|v| f32::from(*v)).collect::<Vec<f32>>();
+        let step = |y: i32, a: f32, b: f32| y + a as i32 * b as i32;
+        let want = Data::I32(product(&float(&a_bytes), &float(&b_bytes), shape, 0, step).into());
+        let exact = |got: &Tensor| match *got.data() == want {
+            true => Ok(()),
+            false => Err("an answer in integers differs".into()),
+        };
+        let a = Tensor::new(vec![m, k], Data::I8(a_bytes.into()))?;
+        let b = Tensor::new(vec![k, n], Data::I8(b_bytes.into()))?;
+        let naive = time(&gpu, planned_bytes(shape, &b, &plain, false)?, &a, exact)?;
+        let mut row = vec![flops / naive / 1e9];
+        for target in &targets {
+            row.push(flops / time(&gpu, planned_bytes(shape, &b, target, true)?, &a, exact)? / 1e9);
+        }
+        println!(
+            "{:>16} {:>10} {:>8.2} {:>8} {:>10.2} {:>12.2} {:>10.2}",
+            "int8", "", row[0], "", row[1], row[2], row[3]
         );
     }
     Ok(())

@@ -38,7 +38,9 @@ pub mod worker;
 
 pub use catalogue::{Catalogue, Device, device, devices};
 pub use doctor::{Check, Status, doctor, machine_checks};
-pub use engine::{Engine, EngineOptions, InputInfo, LoadOptions, LoadedModel, Tensors, engine, engines};
+pub use engine::{
+    Engine, EngineOptions, InputInfo, Kernels, LoadOptions, LoadedModel, Tensors, engine, engines,
+};
 pub use error::{Error, Result};
 pub use fingerprint::{Fingerprint, State};
 pub use latency::{HeldOut, LatencyModel, Prediction, Ridge, Sample, latency_model, latency_models};

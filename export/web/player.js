@@ -34,7 +34,17 @@ export async function load(folder = '.', { progress = () => {}, software } = {})
   if (plan.version !== VERSION) {
     throw new PlayError(`${info.plans[kind]} has version ${plan.version}, this script plays ${VERSION}.`, 'Export the model again.');
   }
-  const device = await adapter.requestDevice();
+  const requiredFeatures = plan.lines.includes('enable f16;') ? ['shader-f16'] : [];
+  if (requiredFeatures.some((feature) => !adapter.features.has(feature))) {
+    throw new PlayError('The model wants 16-bit floats, which this browser\'s graphics adapter lacks (shader-f16).',
+      'Plan it with 32-bit floats.');
+  }
+  const dot = 'packed_4x8_integer_dot_product';
+  if (plan.lines.some((line) => line.includes('dot4I8Packed')) && !navigator.gpu.wgslLanguageFeatures?.has(dot)) {
+    throw new PlayError(`The model wants products of 8-bit integers, which this browser lacks (${dot}).`,
+      'Open the page in a current Chrome or Edge.');
+  }
+  const device = await adapter.requestDevice({ requiredFeatures });
   try {
     const model = new Model(device, adapter, info, plan, kind);
     await model.build(weights);

@@ -140,6 +140,18 @@ pub enum Error {
         /// What there is and what to do.
         next: String,
     },
+    /// The adapter lacks a feature.
+    #[error("adapter '{adapter}' lacks {feature}, which {what} needs; {next}")]
+    MissingFeature {
+        /// Its name.
+        adapter: String,
+        /// The feature's name.
+        feature: &'static str,
+        /// What was asked for.
+        what: String,
+        /// What to do.
+        next: String,
+    },
     /// The adapter refused something that should have worked.
     #[error("adapter '{adapter}' failed to {what}: {why}; update its driver or choose another adapter")]
     Adapter {

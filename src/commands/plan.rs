@@ -2,7 +2,8 @@
 
 use std::path::PathBuf;
 
-use masktas_runtime::session::{Options, Session, Timed};
+use masktas_runtime::plan::Precision;
+use masktas_runtime::session::{Options, Session, Timed, Variant};
 use masktas_runtime::{Dim, Graph, Tensor};
 use serde_json::{Value, json};
 
@@ -32,6 +33,7 @@ pub fn show(
     graph: &Graph,
     image: Option<&Tensor>,
     adapter: Option<String>,
+    precision: Precision,
     shown: Shown,
     console: &mut Console,
 ) -> Outcome {
@@ -39,7 +41,7 @@ pub fn show(
         Dim::Symbol(symbol) => Some((symbol.clone(), 1)),
         Dim::Fixed(_) => None,
     });
-    let options = Options { adapter, symbols: symbols.collect(), ..Options::default() };
+    let options = Options { adapter, symbols: symbols.collect(), precision, ..Options::default() };
     let mut text = String::new();
     let mut tuned = None;
     let session = if shown.tune {
@@ -52,7 +54,7 @@ pub fn show(
         tuned = Some(found.variant);
         session
     } else {
-        Session::load(graph, &options)?
+        kept(graph, &options, &mut tuned, &mut text)?
     };
     let info = session.info();
     text.push_str(&if shown.explain { info.to_string() } else { format!("{}\n", info.adapter) });
@@ -92,13 +94,29 @@ pub fn show(
     let passes = info.passes.unwrap_or_default();
     let json = json!({
         "model": info.name, "adapter": info.adapter, "passes": passes, "pipelines": info.pipelines,
-        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches, "variant": tuned,
+        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches, "variant": tuned, "precision": info.precision,
     });
     Ok(Answer::new(text, json))
 }
 
+/// The session with the kernel variants that an earlier tune kept, which are told, or else with those of the adapter's class.
+fn kept(
+    graph: &Graph,
+    options: &Options,
+    tuned: &mut Option<Variant>,
+    text: &mut String,
+) -> masktas_runtime::Result<Session> {
+    let Some(cache) = choices() else { return Session::load(graph, options) };
+    let (session, variant) = Session::load_kept(graph, options, &cache)?;
+    if let Some(variant) = variant {
+        text.push_str(&format!("kernels: {variant}, as --tune found\n"));
+    }
+    *tuned = variant;
+    Ok(session)
+}
+
 /// Where choices of kernel variants are kept; `None` where there is no home.
-fn choices() -> Option<PathBuf> {
+pub fn choices() -> Option<PathBuf> {
     let from = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let cache = from("XDG_CACHE_HOME").or_else(|| from("HOME").map(|home| home.join(".cache")))?;
     Some(cache.join("masktas").join("kernels.json"))

@@ -3,12 +3,13 @@
 use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use masktas_devices::{
-    Bench, BenchJob, Engine, EngineOptions, Golden, LoadOptions, Measure as _, Measurement, Parity, Protocol,
-    Subject, Tensors, engine, engines, parity,
+    Bench, BenchJob, Engine, EngineOptions, Golden, Kernels, LoadOptions, Measure as _, Measurement, Parity,
+    Protocol, Subject, Tensors, engine, engines, parity,
 };
 use masktas_export::package;
+use masktas_runtime::plan::Precision;
 use masktas_runtime::tolerance::relative_difference;
 use masktas_runtime::{Dim, Graph, Interpolation, Preprocess, Tensor, Tolerance, Verdict, onnx};
 use masktas_search::Error;
@@ -53,14 +54,36 @@ pub struct Options {
     /// Show what each kernel of the engine wgpu takes, by the adapter's own clock
     #[arg(long)]
     trace: bool,
-    /// Time each set of kernel variants of the engine wgpu; --explain and --trace then show the fastest, now and later with --tune
+    /// Time each set of kernel variants of the engine wgpu on the model; the fastest is kept, for all later runs of it
     #[arg(long)]
     tune: bool,
+    /// What the engine wgpu keeps the weights of matrix products as: f32, or f16 in half the memory where the adapter has it
+    #[arg(long, value_name = "NAME", value_enum, default_value_t = Floats::F32, hide_possible_values = true)]
+    precision: Floats,
     /// Threads inside one operation
     #[arg(long, value_name = "N", default_value_t = 1)]
     threads: usize,
     #[command(flatten)]
     engines: EngineArgs,
+}
+
+/// Floats that weights are kept as.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Floats {
+    F32,
+    F16,
+}
+
+impl Options {
+    fn precision(&self) -> Precision {
+        if self.precision == Floats::F16 { Precision::F16 } else { Precision::F32 }
+    }
+
+    /// What engines are started with.
+    fn engine_options(&self) -> EngineOptions {
+        let kernels = Kernels { precision: self.precision(), choices: plan::choices() };
+        EngineOptions { kernels, ..self.engines.options() }
+    }
 }
 
 /// An engine that was chosen.
@@ -74,6 +97,7 @@ struct Chosen {
 struct Ran {
     engine: String,
     provider: String,
+    remark: Option<String>,
     outputs: Vec<Tensors>,
     timing: Option<Measurement>,
 }
@@ -84,15 +108,23 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let inputs = images(options, &graph)?;
     let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
     if shown.any() {
-        return plan::show(&graph, inputs.first(), options.engines.adapter.clone(), shown, console);
+        let (adapter, precision) = (options.engines.adapter.clone(), options.precision());
+        return plan::show(&graph, inputs.first(), adapter, precision, shown, console);
     }
     let all = options.compare || options.engine.as_deref() == Some("all");
-    let chosen = choose(options, all, &options.engines.options())?;
+    if options.precision == Floats::F16 && !all && options.engine.as_deref() != Some("wgpu") {
+        return Err(Failure::usage("--precision f16 is for the engine wgpu alone; add --engine wgpu"));
+    }
+    let chosen = choose(options, all, &options.engine_options())?;
     let mut text = String::new();
     let mut ran = Vec::new();
     for one in &chosen {
         text.push_str(&format!("{} {}: {}\n", one.engine.name(), one.version, one.why));
-        ran.push(infer(one, &model, &graph, &inputs, options, console)?);
+        let made = infer(one, &model, &graph, &inputs, options, console)?;
+        if let Some(remark) = &made.remark {
+            text.push_str(&format!("  {remark}\n"));
+        }
+        ran.push(made);
     }
 
     let labels = Preprocess::read_from(&graph.metadata).ok().and_then(|how| how.labels);
@@ -125,7 +157,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         .iter()
         .zip(&ran)
         .map(|(one, ran)| {
-            json!({ "engine": ran.engine, "version": one.version, "provider": ran.provider, "why": one.why })
+            json!({ "engine": ran.engine, "version": one.version, "provider": ran.provider, "remark": ran.remark, "why": one.why })
         })
         .collect();
     let json = json!({
@@ -231,8 +263,9 @@ fn infer(
         outputs.extend(apart(answers, batch, group.len())?);
     }
     let provider = loaded.provider_used().to_owned();
+    let remark = loaded.remark().map(str::to_owned);
     let timing = if options.time { Some(time(engine, model, shapes, options, console)?) } else { None };
-    Ok(Ran { engine: engine.name().to_owned(), provider, outputs, timing })
+    Ok(Ran { engine: engine.name().to_owned(), provider, remark, outputs, timing })
 }
 
 /// Shapes of the model's inputs, with 1 for each extent that is known only when it is run.
@@ -300,7 +333,7 @@ fn time(
     options: &Options,
     console: &mut Console,
 ) -> Result<Measurement, Failure> {
-    let how = options.engines.options();
+    let how = options.engine_options();
     let isolated = how.worker.is_some();
     let protocol = Protocol { threads: options.threads, isolated, ..Protocol::default() };
     let (name, most) = (format!("timing in {}", engine.name()), protocol.max_rounds as u64);
@@ -335,7 +368,7 @@ fn compare(
             inputs: vec![(golden.input_name, golden.input)],
             outputs: vec![(golden.output_name, golden.output)],
         };
-        let how = options.engines.options();
+        let how = options.engine_options();
         let engines: Vec<Box<dyn Engine>> =
             engines().into_iter().map(|name| engine(name, &how)).collect::<Result<_, _>>()?;
         return Ok((parity(model, &golden, &engines), format!("golden pair {}", path.display())));

@@ -10,7 +10,9 @@ mod wgpu;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
+use masktas_runtime::plan::Precision;
 use masktas_runtime::{Dtype, Tensor};
+use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::worker::WorkerCommand;
@@ -29,8 +31,19 @@ pub struct EngineOptions {
     pub ort_lib: Option<PathBuf>,
     /// Part of the name of the GPU adapter; `None`: the first one.
     pub adapter: Option<String>,
+    /// How our own runtime runs a model.
+    pub kernels: Kernels,
     /// How a measured model gets a process of its own; `None`: it cannot, and runs in this one.
     pub worker: Option<WorkerCommand>,
+}
+
+/// How the engine `wgpu` runs a model.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct Kernels {
+    /// What it keeps the weights of matrix products as.
+    pub precision: Precision,
+    /// The file in which a tune kept which kernel variants are fastest; `None`: the adapter's class decides.
+    pub choices: Option<PathBuf>,
 }
 
 /// How a model is loaded.
@@ -122,6 +135,11 @@ pub trait LoadedModel {
     /// The provider that runs the nodes, by the engine's own name. One name: mixed placement is refused.
     fn provider_used(&self) -> &str;
 
+    /// What there is to say about how the model is run, beside the provider.
+    fn remark(&self) -> Option<&str> {
+        None
+    }
+
     /// What each node took in all runs so far, of a model that was loaded with [`LoadOptions::trace`]. The trace ends.
     ///
     /// # Errors
@@ -135,7 +153,7 @@ type Make = fn(&EngineOptions) -> Box<dyn Engine>;
 const ENGINES: &[(&str, Make)] = &[
     ("ort", |options| Box::new(ort::Ort::new(options.ort_lib.clone()))),
     ("tract", |_| Box::new(tract::Tract)),
-    ("wgpu", |options| Box::new(wgpu::Wgpu::new(options.adapter.clone()))),
+    ("wgpu", |options| Box::new(wgpu::Wgpu::new(options.adapter.clone(), options.kernels.clone()))),
 ];
 
 /// Names of all engines.

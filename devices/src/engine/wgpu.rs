@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use masktas_runtime::plan::Passes;
-use masktas_runtime::session::{Adapters, Options, Session};
+use masktas_runtime::plan::{Passes, Precision};
+use masktas_runtime::session::{Adapters, Options, Session, Variant};
 use masktas_runtime::{Dim, Graph, Tensor};
 
-use super::{Engine, InputInfo, LoadOptions, LoadedModel, NodeRuns, Tensors, asked_shape, guarded, ordered};
+use super::{
+    Engine, InputInfo, Kernels, LoadOptions, LoadedModel, NodeRuns, Tensors, asked_shape, guarded, ordered,
+};
 use crate::error::{Error, Result};
 
 const NAME: &str = "wgpu";
@@ -14,11 +16,12 @@ const NAME: &str = "wgpu";
 /// The engine `wgpu`.
 pub(super) struct Wgpu {
     adapter: Option<String>,
+    kernels: Kernels,
 }
 
 impl Wgpu {
-    pub(super) fn new(adapter: Option<String>) -> Self {
-        Self { adapter }
+    pub(super) fn new(adapter: Option<String>, kernels: Kernels) -> Self {
+        Self { adapter, kernels }
     }
 }
 
@@ -71,19 +74,24 @@ impl Engine for Wgpu {
             });
         }
         let session = guarded(|| {
-            let made = || -> Result<Session> {
+            let made = || -> Result<(Session, Option<Variant>)> {
                 let graph = masktas_runtime::onnx::read(model)?;
                 let runtime = Options {
                     adapter: options.provider.clone().or_else(|| self.adapter.clone()),
                     passes: if options.optimise { Passes::ALL } else { Passes::NONE },
                     symbols: symbols(&graph, options)?,
+                    precision: self.kernels.precision,
                     ..Options::default()
                 };
-                Ok(Session::load(&graph, &runtime)?)
+                // The numeric reference is not tuned.
+                Ok(match self.kernels.choices.as_ref().filter(|_| options.optimise) {
+                    Some(choices) => Session::load_kept(&graph, &runtime, choices)?,
+                    None => (Session::load(&graph, &runtime)?, None),
+                })
             };
             Ok(made())
         });
-        let session = session.map_err(|reason| Error::Load { engine: NAME.into(), reason })??;
+        let (session, kept) = session.map_err(|reason| Error::Load { engine: NAME.into(), reason })??;
         let info = session.info();
         let provider = info.adapter.to_string();
         let inputs = info.inputs.iter().map(|port| InputInfo {
@@ -92,7 +100,15 @@ impl Engine for Wgpu {
             shape: port.shape.clone(),
         });
         let inputs = inputs.collect();
-        Ok(Box::new(WgpuModel { session, inputs, provider }))
+        let mut remarks = Vec::new();
+        if let Some(variant) = kept {
+            remarks.push(format!("kernels: {variant}, as --tune found"));
+        }
+        if info.precision == Precision::F16 {
+            remarks.push("weights of products in 16-bit floats".to_owned());
+        }
+        let remark = (!remarks.is_empty()).then(|| remarks.join("; "));
+        Ok(Box::new(WgpuModel { session, inputs, provider, remark }))
     }
 }
 
@@ -116,6 +132,7 @@ struct WgpuModel {
     session: Session,
     inputs: Vec<InputInfo>,
     provider: String,
+    remark: Option<String>,
 }
 
 impl LoadedModel for WgpuModel {
@@ -138,6 +155,10 @@ impl LoadedModel for WgpuModel {
 
     fn provider_used(&self) -> &str {
         &self.provider
+    }
+
+    fn remark(&self) -> Option<&str> {
+        self.remark.as_deref()
     }
 
     fn node_runs(&mut self) -> Result<Vec<NodeRuns>> {

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::engine::EngineOptions;
+use crate::engine::{EngineOptions, Kernels};
 use crate::error::{Error, Result};
 use crate::measure::{BenchJob, Facts, Golden, RunTime};
 use crate::parity::ParityRow;
@@ -69,6 +69,7 @@ enum Order {
         job: TraceJob,
         ort_lib: Option<PathBuf>,
         adapter: Option<String>,
+        kernels: Kernels,
         memory_bytes: Option<u64>,
     },
     Replay(Box<ReplayOrder>),
@@ -82,6 +83,7 @@ struct ReplayOrder {
     engine: String,
     ort_lib: Option<PathBuf>,
     adapter: Option<String>,
+    kernels: Kernels,
     memory_bytes: Option<u64>,
 }
 
@@ -93,6 +95,7 @@ struct LoadOrder {
     job: BenchJob,
     ort_lib: Option<PathBuf>,
     adapter: Option<String>,
+    kernels: Kernels,
     memory_bytes: Option<u64>,
 }
 
@@ -165,6 +168,7 @@ impl Worker {
             job: job.clone(),
             ort_lib: options.ort_lib.clone(),
             adapter: options.adapter.clone(),
+            kernels: options.kernels.clone(),
             memory_bytes: self.limits.memory_bytes,
         }));
         match self.ask(&order, self.limits.load_s, "to load")? {
@@ -199,6 +203,7 @@ impl Worker {
             job: job.clone(),
             ort_lib: options.ort_lib.clone(),
             adapter: options.adapter.clone(),
+            kernels: options.kernels.clone(),
             memory_bytes: self.limits.memory_bytes,
         };
         match self.ask(&order, self.limits.load_s, "to trace")? {
@@ -225,6 +230,7 @@ impl Worker {
             engine: engine.to_owned(),
             ort_lib: options.ort_lib.clone(),
             adapter: options.adapter.clone(),
+            kernels: options.kernels.clone(),
             memory_bytes: self.limits.memory_bytes,
         }));
         match self.ask(&order, self.limits.load_s, "to replay")? {

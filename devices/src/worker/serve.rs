@@ -43,9 +43,9 @@ pub fn serve(orders: impl Read + Send + 'static, answers: &mut dyn Write) -> Res
                 limits::set(order.memory_bytes);
                 replay(&order).map(|row| Answer::Replayed(Box::new(row)))
             }
-            Order::Trace { model, job, ort_lib, adapter, memory_bytes } => {
+            Order::Trace { model, job, ort_lib, adapter, kernels, memory_bytes } => {
                 limits::set(memory_bytes);
-                let options = EngineOptions { ort_lib, adapter, worker: None };
+                let options = EngineOptions { ort_lib, adapter, kernels, worker: None };
                 read(&model)
                     .and_then(|bytes| trace_here(&job, &bytes, &options))
                     .map(|trace| Answer::Traced(Box::new(trace)))
@@ -65,8 +65,12 @@ fn read(path: &std::path::Path) -> Result<Vec<u8>> {
 
 fn replay(order: &ReplayOrder) -> Result<ParityRow> {
     let golden = Golden { inputs: from_wire(&order.inputs)?, outputs: from_wire(&order.outputs)? };
-    let options =
-        EngineOptions { ort_lib: order.ort_lib.clone(), adapter: order.adapter.clone(), worker: None };
+    let options = EngineOptions {
+        ort_lib: order.ort_lib.clone(),
+        adapter: order.adapter.clone(),
+        kernels: order.kernels.clone(),
+        worker: None,
+    };
     Ok(row(&read(&order.model)?, &golden, engine(&order.engine, &options)?.as_ref()))
 }
 
@@ -77,8 +81,12 @@ fn load(order: &LoadOrder) -> Result<Warm> {
         None => None,
     };
     let job = &order.job;
-    let options =
-        EngineOptions { ort_lib: order.ort_lib.clone(), adapter: order.adapter.clone(), worker: None };
+    let options = EngineOptions {
+        ort_lib: order.ort_lib.clone(),
+        adapter: order.adapter.clone(),
+        kernels: order.kernels.clone(),
+        worker: None,
+    };
     let runner = engine(&job.engine, &options)?;
     let gate = job.gate.as_deref().map(|name| engine(name, &options)).transpose()?;
     let terms = Terms {

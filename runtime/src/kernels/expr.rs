@@ -25,14 +25,35 @@ pub(crate) struct Text {
     pub result: String,
 }
 
-/// Whether an expression touches only floats, so that it can be written for vectors of four.
-pub(crate) fn only_floats(expr: &Expr, load: impl Fn(usize) -> Kind) -> bool {
+/// Whether every instruction of an expression has a text for vectors of four.
+pub(crate) fn goes_by_fours(expr: &Expr) -> bool {
     expr.0.iter().all(|instr| match instr {
-        Instr::Load(i) => load(*i) == Kind::Float,
-        Instr::Acc | Instr::Float(_) => true,
-        Instr::Unary(f, _) => !matches!(f, Unary::Not | Unary::Half | Unary::Bf16),
+        Instr::Acc | Instr::Load(_) | Instr::Float(_) | Instr::Int(_) => true,
+        Instr::ToFloat(_) | Instr::ToInt(_) => true,
+        Instr::Unary(f, _) => matches!(
+            f,
+            Unary::Sqrt
+                | Unary::Exp
+                | Unary::Log
+                | Unary::Erf
+                | Unary::Gelu
+                | Unary::GeluTanh
+                | Unary::Tanh
+                | Unary::Sigmoid
+                | Unary::Relu
+                | Unary::Reciprocal
+                | Unary::Neg
+                | Unary::Abs
+                | Unary::Floor
+                | Unary::Ceil
+                | Unary::Sin
+                | Unary::Cos
+                | Unary::HardSwish
+                | Unary::Round
+                | Unary::Sign
+        ),
         Instr::Binary(f, ..) => !f.is_test(),
-        Instr::Int(_) | Instr::Select(..) | Instr::ToFloat(_) | Instr::ToInt(_) | Instr::ToBool(_) => false,
+        Instr::Select(..) | Instr::ToBool(_) => false,
     })
 }
 
@@ -43,7 +64,7 @@ pub(crate) fn write(
     acc: Kind,
     mut load: impl FnMut(usize) -> (String, Kind),
 ) -> Text {
-    let real = if fours { "vec4<f32>" } else { "f32" };
+    let (real, whole) = if fours { ("vec4<f32>", "vec4<i32>") } else { ("f32", "i32") };
     let mut text = Text::default();
     let mut kinds: Vec<Kind> = Vec::new();
     for (place, instr) in expr.0.iter().enumerate() {
@@ -57,14 +78,14 @@ pub(crate) fn write(
                 text.functions.insert("bits");
                 (format!("{real}(bits({:#x}u))", v.to_bits()), Kind::Float)
             }
-            Instr::Int(v) => (format!("i32({v})"), Kind::Int),
+            Instr::Int(v) => (format!("{whole}({v})"), Kind::Int),
             Instr::Unary(f, a) => unary(*f, &format!("t{a}"), kind_of(a), &mut text.functions),
             Instr::Binary(f, a, b) => {
                 binary(*f, &format!("t{a}"), &format!("t{b}"), kind_of(a), &mut text.functions)
             }
             Instr::Select(c, a, b) => (format!("select(t{b}, t{a}, t{c} != 0)"), kind_of(a)),
-            Instr::ToFloat(a) => (format!("f32(t{a})"), Kind::Float),
-            Instr::ToInt(a) => (format!("i32(t{a})"), Kind::Int),
+            Instr::ToFloat(a) => (format!("{real}(t{a})"), Kind::Float),
+            Instr::ToInt(a) => (format!("{whole}(t{a})"), Kind::Int),
             Instr::ToBool(a) if kind_of(a) == Kind::Float => {
                 (format!("select(0, 1, t{a} != 0.0)"), Kind::Int)
             }

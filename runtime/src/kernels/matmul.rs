@@ -1,6 +1,8 @@
 //! Matrix products with any number of batch and row axes, finished by an expression (bias,
 //! activation, residual).
 //!
+//! Of 8-bit integers, four to a word, a word takes the place of an element ([`Product::times`]).
+//!
 //! Three variants: tiles in registers without workgroup memory, for drivers that run shaders on the
 //! CPU, where barriers cost more than they save; the same with operands shared through subgroups
 //! ([`shared`]); and tiles in workgroup memory read as vectors of four, for graphics processors. Rows and columns beyond the edge are computed from clamped indices
@@ -10,11 +12,24 @@ use std::fmt::Write as _;
 
 use crate::kernels::op::{Core, Op};
 use crate::kernels::target::AdapterClass;
-use crate::kernels::wgsl::{Axis, Walk, Walks, Writer, count, unflatten};
+use crate::kernels::wgsl::{Axis, Walk, Walks, Writer, count, unflatten, widened};
 use crate::kernels::{Kernel, Threads, shared};
 
 /// Elements, or fours of them, that a row's shift is the mean of.
 const PIVOTS: usize = 4;
+
+/// Products of words of four 8-bit integers: one by four, and four by four summed.
+const DOTS: &str = "fn dots(p: i32, q: vec4<i32>) -> vec4<i32> {
+    let a = bitcast<u32>(p);
+    let b = bitcast<vec4<u32>>(q);
+    return vec4<i32>(dot4I8Packed(a, b.x), dot4I8Packed(a, b.y), dot4I8Packed(a, b.z), dot4I8Packed(a, b.w));
+}
+fn deep(p: vec4<i32>, q: vec4<i32>) -> i32 {
+    let a = bitcast<vec4<u32>>(p);
+    let b = bitcast<vec4<u32>>(q);
+    return dot4I8Packed(a.x, b.x) + dot4I8Packed(a.y, b.y) + dot4I8Packed(a.z, b.z) + dot4I8Packed(a.w, b.w);
+}
+";
 
 /// How the rows of a product's left operand are normalised.
 ///
@@ -71,12 +86,15 @@ pub(crate) struct Product {
     pub depth: usize,
     /// How rows are normalised first.
     pub norm: Option<Norm>,
+    /// Whether each element is four 8-bit integers, which are summed.
+    pub packed: bool,
 }
 
 impl Product {
     fn of(op: &Op) -> Option<Product> {
+        let packed = matches!(op.core, Core::PackedMatmul { .. });
         let (batch, m, k, norm) = match op.core {
-            Core::Matmul { batch, m, k } => (batch, m, k, None),
+            Core::Matmul { batch, m, k } | Core::PackedMatmul { batch, m, k } => (batch, m, k, None),
             Core::NormMatmul { m, epsilon, centred } => (0, m, 1, Some(Norm { epsilon, centred })),
             _ => return None,
         };
@@ -94,7 +112,34 @@ impl Product {
         }
         let n = n_axes.pop().unwrap_or(Axis { name: "n0".to_owned(), extent: 1 });
         let (rows, depth) = (count(&m_axes), count(&k_axes));
-        Some(Product { walks, batch: batch_axes, m: m_axes, k: k_axes, n, rows, depth, norm })
+        Some(Product { walks, batch: batch_axes, m: m_axes, k: k_axes, n, rows, depth, norm, packed })
+    }
+
+    /// WGSL type of an element and of a sum.
+    pub fn element(&self) -> &'static str {
+        if self.packed { "i32" } else { "f32" }
+    }
+
+    /// WGSL type of four of them.
+    pub fn quad(&self) -> &'static str {
+        if self.packed { "vec4<i32>" } else { "vec4<f32>" }
+    }
+
+    /// What is added to the sums of four columns for the element `p` of a row and the elements `q` of the columns.
+    pub fn times(&self, p: &str, q: &str) -> String {
+        if self.packed { format!("dots({p}, {q})") } else { format!("{p} * {q}") }
+    }
+
+    /// The sum of the products of four elements of a row and four of a column.
+    fn dot(&self, p: &str, q: &str) -> String {
+        if self.packed { format!("deep({p}, {q})") } else { format!("dot({p}, {q})") }
+    }
+
+    /// Writes the functions that [`Product::times`] and [`Product::dot`] call.
+    pub fn write_dots(&self, writer: &mut Writer) {
+        if self.packed {
+            writer.items += DOTS;
+        }
     }
 
     /// The name of the innermost summed axis.
@@ -195,8 +240,10 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     let n_axes = [product.n.clone()];
     writer.write_finish(op, &product.walks, &[&product.batch, &product.m, &n_axes], axis);
     product.write_sums(&mut writer);
+    product.write_dots(&mut writer);
     let left = writer.read(0, a_fours);
     let right_name = writer.read(1, right != Right::Single);
+    let read_right = |at: String| widened(op, 1, right != Right::Single, format!("{right_name}[{at}]"));
     let size = threads.register;
     let mut text = format!(
         "    let t = g * {size}u + lane;\n    if (t >= {work}u) {{ return; }}\n    let tn = (t % {tiles_n}u) * {tile_n}u;\n    \
@@ -231,7 +278,8 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
         let base = b.index(unit(right != Right::Single), |n| product.rename(n, "", &format!("n{j}_")));
         let _ = writeln!(text, "    let w{j} = {base};");
     }
-    let (accumulators, kind) = if right == Right::Depth { (tile_n, "f32") } else { (quads, "vec4<f32>") };
+    let (accumulators, kind) =
+        if right == Right::Depth { (tile_n, product.element()) } else { (quads, product.quad()) };
     for i in 0..tile_m {
         for j in 0..accumulators {
             let _ = writeln!(text, "    var c{i}_{j} = {kind}();");
@@ -264,9 +312,10 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
     }
     if right == Right::Depth {
         for j in 0..tile_n {
-            let _ = writeln!(text, "    let q{j} = {right_name}[w{j} + kb];");
+            let _ = writeln!(text, "    let q{j} = {};", read_right(format!("w{j} + kb")));
             for i in 0..tile_m {
-                let _ = writeln!(text, "    c{i}_{j} += dot(p{i}, q{j});");
+                let _ =
+                    writeln!(text, "    c{i}_{j} += {};", product.dot(&format!("p{i}"), &format!("q{j}")));
             }
         }
     } else {
@@ -276,16 +325,17 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
             let row = if row < 0 { format!("u32({row}i)") } else { format!("{row}u") };
             for j in 0..quads {
                 let value = if right == Right::Columns {
-                    format!("{right_name}[w{j} + kb + {row}]")
+                    read_right(format!("w{j} + kb + {row}"))
                 } else {
-                    let one = |c: usize| format!("{right_name}[w{} + kb + {row}]", 4 * j + c);
-                    format!("vec4<f32>({}, {}, {}, {})", one(0), one(1), one(2), one(3))
+                    let one = |c: usize| read_right(format!("w{} + kb + {row}", 4 * j + c));
+                    format!("{}({}, {}, {}, {})", product.quad(), one(0), one(1), one(2), one(3))
                 };
                 let _ = writeln!(text, "    let q{s}_{j} = {value};");
             }
             for i in 0..tile_m {
                 for j in 0..quads {
-                    let _ = writeln!(text, "    c{i}_{j} += p{i}{component} * q{s}_{j};");
+                    let sum = product.times(&format!("p{i}{component}"), &format!("q{s}_{j}"));
+                    let _ = writeln!(text, "    c{i}_{j} += {sum};");
                 }
             }
         }
@@ -299,7 +349,7 @@ fn registers(op: &Op, threads: Threads) -> Option<Kernel> {
         for j in 0..quads {
             let quad = if right == Right::Depth {
                 let c = |s: usize| format!("c{i}_{}", 4 * j + s);
-                format!("vec4<f32>({}, {}, {}, {})", c(0), c(1), c(2), c(3))
+                format!("{}({}, {}, {}, {})", product.quad(), c(0), c(1), c(2), c(3))
             } else {
                 format!("c{i}_{j}")
             };
@@ -365,14 +415,18 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
     let stage = STAGE / 4;
     let _ = writeln!(
         writer.items,
-        "var<workgroup> left: array<vec4<f32>, {}>;\nvar<workgroup> right: array<vec4<f32>, {}>;",
+        "var<workgroup> left: array<{0}, {1}>;\nvar<workgroup> right: array<{0}, {2}>;",
+        product.quad(),
         tile * stage,
         STAGE * side
     );
     product.write_sums(&mut writer);
+    product.write_dots(&mut writer);
     // left[row][k / 4] holds four summed elements of a row, right[k][column / 4] four columns.
-    write_loader(&mut writer, "load_left", &a, &product, &left, a_fours, true);
-    write_loader(&mut writer, "load_right", &b, &product, &right, b_fours, false);
+    let read_left = |at: String| format!("{left}[{at}]");
+    let read_right = |at: String| widened(op, 1, b_fours, format!("{right}[{at}]"));
+    write_loader(&mut writer, "load_left", &a, &product, read_left, a_fours, true);
+    write_loader(&mut writer, "load_right", &b, &product, read_right, b_fours, false);
 
     let padded = threads
         .grid(groups as u64)
@@ -390,7 +444,7 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
     text += &unflatten("tb", &product.batch, "");
     let batch: String = product.batch.iter().map(|axis| format!(", {}", axis.name)).collect();
     for i in 0..4 {
-        let _ = writeln!(text, "    var c{i} = vec4<f32>();");
+        let _ = writeln!(text, "    var c{i} = {}();", product.quad());
     }
     let staged = stage_left(&product, &mut writer, &mut text, tile, size);
     let _ = write!(
@@ -405,11 +459,10 @@ fn workgroup(op: &Op, threads: Threads) -> Option<Kernel> {
         let _ = writeln!(text, "    let q{s} = right[(s * 4u + {s}u) * {side}u + lx];");
     }
     for i in 0..4 {
-        let _ = writeln!(
-            text,
-            "    let p{i} = left[(ly * 4u + {i}u) * {stage}u + s];\n    \
-             c{i} += p{i}.x * q0 + p{i}.y * q1 + p{i}.z * q2 + p{i}.w * q3;"
-        );
+        let times =
+            |(s, component): (usize, &str)| product.times(&format!("p{i}.{component}"), &format!("q{s}"));
+        let sum = ["x", "y", "z", "w"].into_iter().enumerate().map(times).collect::<Vec<_>>().join(" + ");
+        let _ = writeln!(text, "    let p{i} = left[(ly * 4u + {i}u) * {stage}u + s];\n    c{i} += {sum};");
     }
     text += "    }\n    workgroupBarrier();\n    }\n";
     if product.norm.is_some() {
@@ -485,7 +538,7 @@ fn write_loader(
     name: &str,
     walk: &Walk,
     product: &Product,
-    array: &str,
+    read: impl Fn(String) -> String,
     fours: bool,
     depth_last: bool,
 ) {
@@ -493,10 +546,11 @@ fn write_loader(
     let (first, second) = if depth_last { ("row", "depth") } else { ("depth", "column") };
     let (first_most, second_most) =
         if depth_last { (product.rows, product.depth) } else { (product.depth, product.n.extent) };
-    let mut text = format!("fn {name}({first}: u32, {second}: u32{batch}) -> vec4<f32> {{\n");
+    let quad = product.quad();
+    let mut text = format!("fn {name}({first}: u32, {second}: u32{batch}) -> {quad} {{\n");
     let _ = writeln!(
         text,
-        "    if ({first} >= {first_most}u || {second} >= {second_most}u) {{ return vec4<f32>(); }}"
+        "    if ({first} >= {first_most}u || {second} >= {second_most}u) {{ return {quad}(); }}"
     );
     if depth_last {
         text += &unflatten("row", &product.m, "");
@@ -512,9 +566,9 @@ fn write_loader(
         if depth_last {
             text += &unflatten("depth", &product.k, "");
         }
-        let _ = writeln!(text, "    return {array}[{}];\n}}", walk.index(4, rename));
+        let _ = writeln!(text, "    return {};\n}}", read(walk.index(4, rename)));
     } else {
-        text += "    var value = vec4<f32>();\n";
+        let _ = writeln!(text, "    var value = {quad}();");
         for (s, component) in ["x", "y", "z", "w"].iter().enumerate() {
             let _ = writeln!(text, "    if ({second} + {s}u < {second_most}u) {{");
             let index =
@@ -526,7 +580,7 @@ fn write_loader(
                         if n.starts_with('n') { Some(format!("(column + {s}u)")) } else { rename(n) }
                     })
                 };
-            let _ = writeln!(text, "    value.{component} = {array}[{index}];\n    }}");
+            let _ = writeln!(text, "    value.{component} = {};\n    }}", read(index));
         }
         text += "    return value;\n}\n";
     }

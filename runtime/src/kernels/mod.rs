@@ -33,6 +33,7 @@ pub use view::{Positions, View};
 
 pub(crate) use attention::fits as attention_fits;
 pub(crate) use expr::{ERF_FAR, ERF_NEAR};
+pub(crate) use wgsl::ENABLE_F16;
 
 use crate::error::{Error, Result};
 use wgsl::Writer;
@@ -119,7 +120,9 @@ pub fn generate(op: &Op, target: &Target) -> Result<Kernel> {
     let kernel = match op.core {
         Core::Map => map::generate(op, threads),
         Core::Matmul { .. } if whole_numbers(op) => integer::generate(op, threads),
-        Core::Matmul { .. } | Core::NormMatmul { .. } => matmul::generate(op, threads),
+        Core::Matmul { .. } | Core::PackedMatmul { .. } | Core::NormMatmul { .. } => {
+            matmul::generate(op, threads)
+        }
         Core::Conv { .. } => conv::generate(op, threads),
         Core::Pool { .. } => pool::generate(op, threads),
         Core::Reduce { fold, .. } if fold == Fold::Product || whole_numbers(op) => {

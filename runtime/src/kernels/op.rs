@@ -45,6 +45,16 @@ pub enum Core {
         /// Summed axes.
         k: usize,
     },
+    /// As [`Core::Matmul`], of 8-bit signed integers, four neighbours of a summed axis to a word: `a[batch.., m.., k..]`,
+    /// `b[batch.., k.., n..]` of such words, to exact sums in 32 bits.
+    PackedMatmul {
+        /// Leading axes shared by both.
+        batch: usize,
+        /// Row axes of `a`.
+        m: usize,
+        /// Summed axes.
+        k: usize,
+    },
     /// Rows of `a`, normalised as by [`Core::Norm`] over their one summed axis, times `b`.
     ///
     /// `a[m.., k]`, `b[k, n]`, and as the third operand the sums of the columns of `b`, looping over `m.. n`.
@@ -166,7 +176,8 @@ impl Core {
             Core::Map => 0,
             Core::Norm { .. } | Core::Softmax { .. } | Core::Reduce { .. } | Core::Pool { .. } => 1,
             Core::Arg { .. } | Core::Top { .. } | Core::Scan { .. } => 1,
-            Core::Matmul { .. } | Core::Conv { .. } | Core::Gather { .. } | Core::Pick { .. } => 2,
+            Core::Matmul { .. } | Core::PackedMatmul { .. } | Core::Conv { .. } => 2,
+            Core::Gather { .. } | Core::Pick { .. } => 2,
             Core::Attention { .. } | Core::Scatter { .. } | Core::NormMatmul { .. } => 3,
         }
     }
@@ -176,6 +187,7 @@ impl Core {
         match self {
             Core::Map => "map",
             Core::Matmul { .. } => "matmul",
+            Core::PackedMatmul { .. } => "packed-matmul",
             Core::NormMatmul { .. } => "norm-matmul",
             Core::Conv { .. } => "conv",
             Core::Norm { .. } => "norm",

@@ -10,7 +10,7 @@ use std::fmt::Write as _;
 
 use crate::kernels::matmul::Product;
 use crate::kernels::op::Op;
-use crate::kernels::wgsl::{Writer, count, unflatten};
+use crate::kernels::wgsl::{Writer, count, unflatten, widened};
 use crate::kernels::{Kernel, Threads};
 
 /// Most groups of rows, one row a lane each, that a lane's registers hold sums for.
@@ -48,6 +48,7 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
     let n_axes = [product.n.clone()];
     writer.write_finish(op, &product.walks, &[&product.batch, &product.m, &n_axes], Some(&column));
     product.write_sums(&mut writer);
+    product.write_dots(&mut writer);
     let (left, right) = (writer.read(0, true), writer.read(1, true));
     let centred = product.norm.is_some_and(|norm| norm.centred);
     let mut text = String::new();
@@ -79,7 +80,7 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
     let base = b.index(4, |name| product.rename(name, "", "n"));
     let _ = writeln!(text, "    let w = {base};");
     for i in 0..tile_m {
-        let _ = writeln!(text, "    var c{i} = vec4<f32>();");
+        let _ = writeln!(text, "    var c{i} = {}();", product.quad());
     }
     for axis in &product.k {
         let step = if axis.name == inner { 4 } else { 1 };
@@ -100,10 +101,12 @@ pub(crate) fn generate(op: &Op, product: &Product, threads: Threads) -> Option<K
     for (s, component) in ["x", "y", "z", "w"].iter().enumerate() {
         let row = step * s as i64;
         let row = if row < 0 { format!("u32({row}i)") } else { format!("{row}u") };
-        let _ = writeln!(text, "    let q{s} = {right}[w + kb + {row}];");
+        let read = widened(op, 1, true, format!("{right}[w + kb + {row}]"));
+        let _ = writeln!(text, "    let q{s} = {read};");
         for i in 0..tile_m {
             let (group, lane) = (i / lanes, i % lanes);
-            let _ = writeln!(text, "    c{i} += subgroupBroadcast(p{group}.{component}, {lane}u) * q{s};");
+            let lent = format!("subgroupBroadcast(p{group}.{component}, {lane}u)");
+            let _ = writeln!(text, "    c{i} += {};", product.times(&lent, &format!("q{s}")));
         }
     }
     text += &"    }\n".repeat(product.k.len());

@@ -34,7 +34,7 @@ pub struct Target {
     /// Lanes of every subgroup; 0 where they are not known or not always the same.
     #[serde(default)]
     pub subgroup_size: u32,
-    /// Whether kernels may use 16-bit floats. None does yet.
+    /// Whether kernels may use 16-bit floats.
     pub f16: bool,
 }
 

@@ -168,14 +168,38 @@ pub(crate) fn parameters(axes: &[&[Axis]]) -> String {
     axes.iter().flat_map(|a| a.iter()).map(|a| format!(", {}: u32", a.name)).collect()
 }
 
+/// What stands first in the text of a kernel that reads 16-bit floats.
+pub(crate) const ENABLE_F16: &str = "enable f16;";
+
 /// WGSL type of one element on the device. Integers and booleans are `i32`.
 pub(crate) fn scalar(dtype: Dtype) -> &'static str {
-    if dtype == Dtype::F32 { "f32" } else { "i32" }
+    match dtype {
+        Dtype::F32 => "f32",
+        Dtype::F16 => "f16",
+        _ => "i32",
+    }
 }
 
 /// Kind of an element on the device.
 pub(crate) fn kind_of(dtype: Dtype) -> Kind {
-    if dtype == Dtype::F32 { Kind::Float } else { Kind::Int }
+    if matches!(dtype, Dtype::F32 | Dtype::F16) { Kind::Float } else { Kind::Int }
+}
+
+/// `text`, which reads one element of operand `input` or four, as a 32-bit number.
+pub(crate) fn widened(op: &Op, input: usize, fours: bool, text: String) -> String {
+    match op.inputs.get(input).map(|operand| operand.dtype) {
+        Some(Dtype::F16) if fours => format!("vec4<f32>({text})"),
+        Some(Dtype::F16) => format!("f32({text})"),
+        _ => text,
+    }
+}
+
+/// WGSL type of four elements.
+fn vector(kind: Kind) -> &'static str {
+    match kind {
+        Kind::Float => "vec4<f32>",
+        Kind::Int => "vec4<i32>",
+    }
 }
 
 /// Kind of the core's result.
@@ -213,10 +237,8 @@ impl Writer {
 
     /// Whether `op`'s results can be finished and stored four at a time along `axis`.
     pub fn can_finish_fours(op: &Op, walks: &Walks, axis: &str) -> bool {
-        let kind = |i: usize| op.inputs.get(i).map_or(Kind::Int, |o| kind_of(o.dtype));
         let operand = |i: usize| walks.get(i).stride(axis) == 0 || walks.get(i).fours(axis);
-        op.output.dtype == Dtype::F32
-            && expr::only_floats(&op.expr, kind)
+        expr::goes_by_fours(&op.expr)
             && walks.output().fours(axis)
             && op.expr.loads().into_iter().all(operand)
     }
@@ -245,14 +267,18 @@ impl Writer {
                 Some(axis) if walk.stride(axis) != 0 => {
                     format!("{}[{}]", self.read(input, true), walk.index(4, |n| Some(n.to_owned())))
                 }
-                Some(_) => format!("vec4<f32>({}[{}])", self.read(input, false), walk.plain()),
+                Some(_) => format!("{}({}[{}])", vector(kind), self.read(input, false), walk.plain()),
                 None => format!("{}[{}]", self.read(input, false), walk.plain()),
             };
             (text, kind)
         });
-        let real = if fours.is_some() { "vec4<f32>" } else { "f32" };
-        let core = if acc == Kind::Int { "i32" } else { real };
-        let out = if name == "finish" && op.output.dtype != Dtype::F32 { "i32" } else { real };
+        let typed = |kind: Kind| match (kind, fours) {
+            (kind, Some(_)) => vector(kind),
+            (Kind::Float, None) => "f32",
+            (Kind::Int, None) => "i32",
+        };
+        let core = typed(acc);
+        let out = typed(if name == "finish" { kind_of(op.output.dtype) } else { Kind::Float });
         self.functions.extend(text.functions);
         let _ = write!(
             self.items,
@@ -270,6 +296,11 @@ impl Writer {
             false => format!("array<{}>", scalar(operand.dtype)),
         };
         let mut text = String::new();
+        let is_half =
+            |(input, _): &(usize, bool)| op.inputs.get(*input).is_some_and(|o| o.dtype == Dtype::F16);
+        if self.reads.iter().any(is_half) {
+            let _ = writeln!(text, "{ENABLE_F16}");
+        }
         let mut values = Vec::new();
         for (binding, (input, fours)) in self.reads.iter().enumerate() {
             if let Some(operand) = op.inputs.get(*input) {

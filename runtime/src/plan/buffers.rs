@@ -15,7 +15,7 @@ use crate::tensor::{Data, Dtype, Number, f32_to_bf16, f32_to_half, numbers};
 
 /// Offsets of bindings are multiples of this on every adapter.
 const ALIGN: u64 = 256;
-/// Bytes of one element on the adapter, whatever its type.
+/// Bytes of one element on the adapter, whatever its type; of the weights that are kept in 16 bits two have room there.
 const WORD: u64 = 4;
 
 fn round(bytes: u64, to: u64) -> u64 {
@@ -137,7 +137,8 @@ fn check(program: &Program, op: &Op) -> Result<()> {
 impl Assigner<'_> {
     /// Bytes of a value on the adapter, checked against the target's limits.
     fn bytes(&self, value: &Value) -> Result<u64> {
-        let bytes = round(value.elements() as u64 * WORD, 16);
+        let each = if halved(value) { WORD / 2 } else { WORD };
+        let bytes = round(value.elements() as u64 * each, 16);
         let limit = self.target.max_storage_buffer_binding_size.min(self.target.max_buffer_size);
         if bytes > limit {
             let what = format!("the bytes of value '{}' on this adapter", value.name);
@@ -187,7 +188,10 @@ impl Assigner<'_> {
             slot.bytes = offset + bytes;
             self.weights.resize(self.weights.len() + gap, 0);
             let end = self.weights.len() + usize::try_from(bytes).unwrap_or(0);
-            write(&mut self.weights, &value.name, tensor.data())?;
+            match tensor.data() {
+                Data::Other(_, halves) if halved(value) => write_halves(&mut self.weights, halves),
+                data => write(&mut self.weights, &value.name, data)?,
+            }
             self.weights.resize(end, 0);
             self.place(index, Binding { buffer, offset, bytes });
         }
@@ -240,6 +244,19 @@ fn narrow(dtype: Dtype, word: [u8; 4]) -> Vec<u8> {
         Dtype::I16 | Dtype::U16 => (integer as i16).to_le_bytes().to_vec(),
         Dtype::U64 => i64::from(integer).to_le_bytes().to_vec(),
         _ => integer.to_le_bytes().to_vec(),
+    }
+}
+
+/// Whether a value is a constant that stays in 16-bit floats on the adapter: what a file gives so is widened before.
+fn halved(value: &Value) -> bool {
+    value.dtype == Dtype::F16 && value.constant.is_some()
+}
+
+/// Appends 16-bit floats, two to a word with the first in its low half, whatever this machine's order of bytes.
+fn write_halves(bytes: &mut Vec<u8>, halves: &[u8]) {
+    for pair in halves.chunks(4) {
+        let word = pair.iter().rev().fold(0u32, |word, byte| word << 8 | u32::from(*byte));
+        bytes.extend_from_slice(&word.to_ne_bytes());
     }
 }
 

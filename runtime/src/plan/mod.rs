@@ -20,8 +20,9 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::graph::Graph;
+use crate::kernels::ENABLE_F16;
 pub use crate::kernels::{AdapterClass, Target};
 use crate::tensor::Dtype;
 
@@ -32,6 +33,23 @@ pub use serial::{BUFFER_BYTES_MAX, PLAN_BYTES_MAX, PlanFiles};
 /// Version of [`Plan`]'s layout; a player refuses others.
 pub const PLAN_VERSION: u32 = 1;
 
+/// What the weights of matrix products are kept as. Sums and everything else are 32-bit floats with either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// 32-bit floats, which every adapter has.
+    #[default]
+    F32,
+    /// 16-bit floats, half the memory, rounded once to 11 bits; where the adapter has the feature `SHADER_F16`.
+    F16,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(if *self == Precision::F16 { "f16" } else { "f32" })
+    }
+}
+
 /// How to make a plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PlanOptions {
@@ -39,6 +57,8 @@ pub struct PlanOptions {
     pub passes: Passes,
     /// Sizes of symbolic extents, such as a batch.
     pub symbols: BTreeMap<String, usize>,
+    /// What the weights of matrix products are kept as.
+    pub precision: Precision,
 }
 
 /// A model as buffers, kernels and dispatches.
@@ -133,6 +153,12 @@ impl Plan {
     pub fn bytes(&self) -> u64 {
         self.buffers.iter().map(|b| b.bytes).sum()
     }
+
+    /// What it keeps weights of matrix products as: its kernels say so.
+    pub fn precision(&self) -> Precision {
+        let half = self.kernels.iter().any(|text| text.contains(ENABLE_F16));
+        if half { Precision::F16 } else { Precision::F32 }
+    }
 }
 
 /// Plans `graph` for `target` with every rewrite.
@@ -148,12 +174,18 @@ pub fn plan(graph: &Graph, target: &Target) -> Result<Plan> {
 /// # Errors
 /// As [`Graph::validate`], [`Graph::check_weights`] and [`Graph::shapes`];
 /// [`crate::Error::UnsupportedOp`] and [`crate::Error::Unsupported`], naming the node, for what no
-/// kernel computes or what exceeds the target's limits.
+/// kernel computes or what exceeds the target's limits; [`Error::Unsupported`] for 16-bit floats where the target has none.
 pub fn plan_with(graph: &Graph, target: &Target, options: &PlanOptions) -> Result<Plan> {
+    if options.precision == Precision::F16 && !target.f16 {
+        return Err(Error::Unsupported {
+            what: "precision f16".to_owned(),
+            why: "the target lacks 16-bit floats (SHADER_F16); plan with precision f32".to_owned(),
+        });
+    }
     graph.validate()?;
     graph.check_weights()?;
     let known = graph.infer(&options.symbols)?;
-    let mut program = lower::lower(graph, &known, options.passes.views)?;
-    passes::run(&mut program, &options.passes, target);
+    let mut program = lower::lower(graph, &known, &options.passes)?;
+    passes::run(&mut program, &options.passes, options.precision, target);
     buffers::assign(graph, &program, target, options.passes.reuse)
 }

@@ -31,6 +31,7 @@ impl fmt::Display for Info {
             writeln!(f, "passes      {}", named(true))?;
             writeln!(f, "switched off {}", named(false))?;
         }
+        writeln!(f, "precision   {}", self.precision)?;
         writeln!(f, "dispatches  {}", self.dispatches.len())?;
         writeln!(f, "pipelines   {}", self.pipelines)?;
         let count = |role: BufferRole| self.buffers.iter().filter(|buffer| buffer.role == role).count();

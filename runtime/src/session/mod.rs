@@ -60,7 +60,9 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::plan::{AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
+use crate::plan::{
+    AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, Precision, plan_with,
+};
 use crate::preprocess::Preprocess;
 use crate::tensor::{Dtype, Tensor};
 
@@ -87,6 +89,14 @@ pub struct Options {
     pub passes: Passes,
     /// Sizes of symbolic extents, such as a batch.
     pub symbols: BTreeMap<String, usize>,
+    /// What the weights of matrix products are kept as; 16-bit floats need an adapter with `SHADER_F16`.
+    pub precision: Precision,
+}
+
+impl Options {
+    fn planned(&self) -> PlanOptions {
+        PlanOptions { passes: self.passes, symbols: self.symbols.clone(), precision: self.precision }
+    }
 }
 
 impl Default for Options {
@@ -98,6 +108,7 @@ impl Default for Options {
             subgroups: true,
             passes: Passes::ALL,
             symbols: BTreeMap::new(),
+            precision: Precision::F32,
         }
     }
 }
@@ -111,6 +122,20 @@ pub enum Model<'a> {
     Path(&'a Path),
     /// A graph in memory.
     Graph(&'a Graph),
+}
+
+impl<'a> Model<'a> {
+    /// The graph; one that has to be read is put into `read`.
+    fn graph<'g>(self, read: &'g mut Option<Graph>) -> Result<&'g Graph>
+    where
+        'a: 'g,
+    {
+        Ok(match self {
+            Model::Graph(graph) => graph,
+            Model::Bytes(bytes) => read.insert(onnx::read(bytes)?),
+            Model::Path(path) => read.insert(onnx::read_file(path)?),
+        })
+    }
 }
 
 impl<'a> From<&'a str> for Model<'a> {
@@ -170,6 +195,8 @@ pub struct Info {
     pub buffers: Vec<Buffer>,
     /// The rewrites it was planned with; `None` for a plan that was made earlier.
     pub passes: Option<Passes>,
+    /// What the weights of its matrix products are kept as.
+    pub precision: Precision,
     /// Bytes of its buffers on the adapter, by what they are for.
     pub memory: Memory,
 }
@@ -232,7 +259,7 @@ impl Session {
     ///
     /// # Errors
     /// As [`onnx::read`] for bytes and [`plan_with`] for the graph; [`Error::UnknownAdapter`],
-    /// [`Error::NoAdapter`], [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
+    /// [`Error::NoAdapter`], [`Error::MissingFeature`], [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
     pub fn load<'a>(model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
         let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
         Session::load_on(&gpu, model, options)
@@ -249,20 +276,12 @@ impl Session {
             target.class = class;
         }
         target.subgroups &= options.subgroups;
-        let plan_options = PlanOptions { passes: options.passes, symbols: options.symbols.clone() };
-        let read;
-        let graph = match model.into() {
-            Model::Graph(graph) => graph,
-            Model::Bytes(bytes) => {
-                read = onnx::read(bytes)?;
-                &read
-            }
-            Model::Path(path) => {
-                read = onnx::read_file(path)?;
-                &read
-            }
-        };
-        let plan = plan_with(graph, &target, &plan_options)?;
+        if options.precision == Precision::F16 {
+            player::f16(gpu, "precision f16")?;
+        }
+        let mut read = None;
+        let graph = model.into().graph(&mut read)?;
+        let plan = plan_with(graph, &target, &options.planned())?;
         Session::start(plan, graph.metadata.clone(), Some(options.passes), gpu)
     }
 
@@ -300,6 +319,7 @@ impl Session {
             pipelines: plan.kernels.len(),
             memory: Memory::of(&plan),
             passes,
+            precision: plan.precision(),
             buffers: plan.buffers,
             dispatches: plan.dispatches,
         };

@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use super::Adapter;
 use super::gpu::{Gpu, Scopes, lock};
 use crate::error::{Error, Result};
-use crate::plan::{BufferRole, PLAN_VERSION, Plan, Port, from_words, to_words};
+use crate::plan::{BufferRole, PLAN_VERSION, Plan, Port, Precision, from_words, to_words};
 use crate::tensor::Tensor;
 
 /// One step of the compute pass.
@@ -72,6 +72,19 @@ fn beyond(plan: &Plan, adapter: &Adapter) -> Option<(&'static str, u64, u64)> {
     .find(|(_, used, have)| used > have)
 }
 
+/// Refuses an adapter without 16-bit floats.
+pub(super) fn f16(gpu: &Gpu, what: &str) -> Result<()> {
+    if gpu.adapter.target.f16 {
+        return Ok(());
+    }
+    Err(Error::MissingFeature {
+        adapter: gpu.adapter.name.clone(),
+        feature: "SHADER_F16 (16-bit floats)",
+        what: what.to_owned(),
+        next: "choose another adapter, or precision f32".to_owned(),
+    })
+}
+
 impl Player {
     pub fn new(plan: &Plan, gpu: &Gpu) -> Result<Player> {
         if plan.version != PLAN_VERSION {
@@ -79,6 +92,9 @@ impl Player {
             return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
         }
         let have = &gpu.adapter.target;
+        if plan.precision() == Precision::F16 {
+            f16(gpu, &format!("plan '{}'", plan.name))?;
+        }
         let shares = plan.kernels.iter().any(|text| text.contains("subgroup"));
         if shares && (!have.subgroups || have.subgroup_size != plan.target.subgroup_size) {
             let (used, have) = (plan.target.subgroup_size, have.subgroup_size);

@@ -9,7 +9,6 @@ use serde::{Deserialize, Serialize};
 use super::{Gpu, Model, Options, Session};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::onnx;
 use crate::plan::AdapterClass;
 use crate::tensor::Tensor;
 
@@ -36,6 +35,13 @@ impl std::fmt::Display for Variant {
             AdapterClass::Gpu => "workgroup tiles",
         };
         write!(f, "{class}{}", if self.subgroups { " with subgroups" } else { "" })
+    }
+}
+
+impl Variant {
+    /// `options` with these kernels.
+    fn chosen(self, options: &Options) -> Options {
+        Options { class: Some(self.class), subgroups: self.subgroups, ..options.clone() }
     }
 }
 
@@ -93,23 +99,9 @@ impl Session {
         mut announce: impl FnMut(Variant, f64),
     ) -> Result<(Session, Tuned)> {
         let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
-        let read;
-        let graph = match model.into() {
-            Model::Graph(graph) => graph,
-            Model::Bytes(bytes) => {
-                read = onnx::read(bytes)?;
-                &read
-            }
-            Model::Path(path) => {
-                read = onnx::read_file(path)?;
-                &read
-            }
-        };
-        let with = |variant: Variant| {
-            let options =
-                Options { class: Some(variant.class), subgroups: variant.subgroups, ..options.clone() };
-            Session::load_on(&gpu, graph, &options)
-        };
+        let mut read = None;
+        let graph = model.into().graph(&mut read)?;
+        let with = |variant: Variant| Session::load_on(&gpu, graph, &variant.chosen(options));
         let mut known = cache.map(Cache::read).unwrap_or_default();
         let key = key(&gpu, graph, options)?;
         let possible = variants(&gpu);
@@ -140,6 +132,32 @@ impl Session {
     }
 }
 
+impl Session {
+    /// As [`Session::load`], with the kernel variants that [`Session::load_tuned`] kept in the file `cache` for this adapter,
+    /// driver and model; nothing is tried. The variant is told, or `None` where none was kept and the adapter's class decides.
+    ///
+    /// # Errors
+    /// As [`Session::load`].
+    pub fn load_kept<'a>(
+        model: impl Into<Model<'a>>,
+        options: &Options,
+        cache: &Path,
+    ) -> Result<(Session, Option<Variant>)> {
+        let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
+        let mut read = None;
+        let graph = model.into().graph(&mut read)?;
+        let known = Cache::read(cache).choices;
+        // What a choice is kept under takes a plan to find out.
+        let kept = match known.is_empty() {
+            true => None,
+            false => known.get(&key(&gpu, graph, options)?).copied(),
+        };
+        let kept = kept.filter(|variant| variants(&gpu).contains(variant));
+        let chosen = kept.map_or_else(|| options.clone(), |variant| variant.chosen(options));
+        Ok((Session::load_on(&gpu, graph, &chosen)?, kept))
+    }
+}
+
 /// What can run on the device.
 fn variants(gpu: &Gpu) -> Vec<Variant> {
     let target = &gpu.adapter().target;
@@ -154,8 +172,7 @@ fn variants(gpu: &Gpu) -> Vec<Variant> {
 
 /// Names adapter, driver, this crate's version, and the model by the kernels it is planned to.
 fn key(gpu: &Gpu, graph: &Graph, options: &Options) -> Result<String> {
-    let plan_options = crate::plan::PlanOptions { passes: options.passes, symbols: options.symbols.clone() };
-    let plan = crate::plan::plan_with(graph, &gpu.adapter().target, &plan_options)?;
+    let plan = crate::plan::plan_with(graph, &gpu.adapter().target, &options.planned())?;
     // Fowler, Noll and Vo's hash (FNV-1a): the same on every machine and in every version of Rust.
     let mut hash = 0xcbf2_9ce4_8422_2325u64;
     for byte in plan.kernels.iter().flat_map(|text| text.bytes()) {

@@ -6,7 +6,10 @@
 mod common;
 mod joined;
 mod operators;
+mod packed;
 mod passes;
+mod precision;
 mod serial;
 mod session;
+mod spelt;
 mod surface;

@@ -14,10 +14,12 @@ const TINY: Vit = Vit { image: 32, patch: 4, width: 192, heads: 3, head: 64, hid
 /// Every pass, with the plan options that have only it on, and those that have only it off.
 fn each() -> Vec<(&'static str, Passes, Passes)> {
     type Set = fn(&mut Passes) -> &mut bool;
-    let all: [(&str, Set); 10] = [
+    let all: [(&str, Set); 12] = [
         ("views", |p| &mut p.views),
+        ("pack", |p| &mut p.pack),
         ("fold", |p| &mut p.fold),
         ("dead", |p| &mut p.dead),
+        ("recompose", |p| &mut p.recompose),
         ("fuse", |p| &mut p.fuse),
         ("scale", |p| &mut p.scale),
         ("merge", |p| &mut p.merge),
@@ -164,7 +166,7 @@ fn decomposed_operators_fuse() {
     let plan = planned(&graph, Passes::ALL);
     assert_eq!(
         plan.dispatches.len(),
-        6,
+        1,
         "{:?}",
         plan.dispatches.iter().map(|d| &d.nodes).collect::<Vec<_>>()
     );

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::common::vit::Vit;
 use crate::common::{adapter, compare, random, unchecked};
 use masktas_runtime::graph::GraphBuilder;
-use masktas_runtime::plan::{BufferRole, Passes, Plan, PlanOptions, Target, plan, plan_with};
+use masktas_runtime::plan::{BufferRole, Passes, Plan, PlanOptions, Precision, Target, plan, plan_with};
 use masktas_runtime::session::{AdapterKind, Gpu, Memory, Options, Session};
 use masktas_runtime::{Dim, Dtype, Error, Graph, Interpolation, Preprocess, Tensor};
 
@@ -69,6 +69,27 @@ fn limits_at_the_minimum_and_no_features_suffice() {
     compare("least", &session.run(&inputs).unwrap()[0].1, &want[0].1, 5e-6);
     let error = session.trace(&inputs).unwrap_err();
     assert!(error.to_string().contains("no timestamps"), "{error}");
+}
+
+/// Weights in 16 bits are refused where the adapter has no such floats, by the names of both, in a model and in a plan.
+#[test]
+fn half_precision_wants_the_feature() {
+    if !adapter() {
+        return;
+    }
+    let gpu = least();
+    let (graph, _) = SMALL.build();
+    let options = Options { precision: Precision::F16, ..Options::default() };
+    let loaded = Session::load_on(&gpu, &graph, &options).unwrap_err();
+    let target = Target { f16: true, ..Target::software() };
+    let planned = PlanOptions { precision: Precision::F16, ..PlanOptions::default() };
+    let plan = plan_with(&graph, &target, &planned).unwrap();
+    let played = Session::from_plan_on(&gpu, plan).unwrap_err();
+    for error in [loaded, played] {
+        let text = error.to_string();
+        assert!(matches!(error, Error::MissingFeature { .. }), "{text}");
+        assert!(text.contains(&gpu.adapter().name) && text.contains("SHADER_F16"), "{text}");
+    }
 }
 
 /// A plan that shares operands through subgroups is refused where there are none.
@@ -237,6 +258,7 @@ fn a_tune_tries_every_variant_once() {
         if broken {
             std::fs::write(&file, "not a file of choices").unwrap();
         }
+        assert_eq!(Session::load_kept(&graph, &Options::default(), &file).unwrap().1, None);
         let mut told = Vec::new();
         let tell = |variant, time| told.push((variant, time));
         let (session, tuned) = Session::load_tuned(&graph, &Options::default(), Some(&file), tell).unwrap();
@@ -249,6 +271,12 @@ fn a_tune_tries_every_variant_once() {
         let (session, again) = Session::load_tuned(&graph, &Options::default(), Some(&file), tell).unwrap();
         assert_eq!((again.variant, again.tried.len()), (tuned.variant, 0));
         compare("known", &session.run(&inputs).unwrap()[0].1, &want[0].1, 5e-6);
+        // Nor where a program asks for what was kept. Another set of passes has kept nothing.
+        let (session, kept) = Session::load_kept(&graph, &Options::default(), &file).unwrap();
+        assert_eq!(kept, Some(tuned.variant));
+        compare("kept", &session.run(&inputs).unwrap()[0].1, &want[0].1, 5e-6);
+        let other = Options { passes: Passes::NONE, ..Options::default() };
+        assert_eq!(Session::load_kept(&graph, &other, &file).unwrap().1, None);
     }
     // Another model is another choice.
     let other = Vit { depth: 1, ..SMALL }.build().0;
@@ -288,7 +316,7 @@ fn the_plan_explains_itself() {
 /// The largest sum of bytes of values that are alive at once, inputs and outputs always.
 fn live(graph: &Graph) -> u64 {
     let passes = Passes { reuse: false, ..Passes::ALL };
-    let plan = plan_with(graph, &Target::webgpu_minimum(), &PlanOptions { passes, symbols: BTreeMap::new() });
+    let plan = plan_with(graph, &Target::webgpu_minimum(), &PlanOptions { passes, ..Default::default() });
     let plan = plan.unwrap();
     let mut spans: BTreeMap<usize, (usize, usize)> = BTreeMap::new();
     for (at, dispatch) in plan.dispatches.iter().enumerate() {

@@ -10,6 +10,7 @@ mod index;
 mod layout;
 mod matrix;
 mod norm;
+mod packed;
 mod quantised;
 mod resample;
 mod rows;
@@ -21,6 +22,7 @@ use crate::error::{Error, Result};
 use crate::graph::shapes::{Value as Known, Values};
 use crate::graph::{Graph, Node};
 use crate::kernels::{Core, Expr, Instr, Op, Operand, View};
+use crate::plan::Passes;
 use crate::plan::program::{Program, Role, Value};
 use crate::tensor::{Dtype, Tensor};
 
@@ -31,13 +33,22 @@ pub(crate) struct Lowering<'g> {
     /// Where each named value lies.
     places: HashMap<&'g str, Operand>,
     program: Program,
-    views: bool,
+    passes: &'g Passes,
+    /// What was packed into words: the operand, along which of its axes, and the words.
+    packed: Vec<(Operand, usize, Operand)>,
 }
 
-/// Lowers every node of `graph`, whose values are `known`. With `views`, movement costs no kernel
-/// where a view can express it.
-pub(crate) fn lower(graph: &Graph, known: &Values<'_>, views: bool) -> Result<Program> {
-    let mut lowering = Lowering { graph, known, places: HashMap::new(), program: Program::default(), views };
+/// Lowers every node of `graph`, whose values are `known`. With the pass `views`, movement costs no kernel
+/// where a view can express it; with `pack`, products of 8-bit integers are of words of four.
+pub(crate) fn lower(graph: &Graph, known: &Values<'_>, passes: &Passes) -> Result<Program> {
+    let mut lowering = Lowering {
+        graph,
+        known,
+        places: HashMap::new(),
+        program: Program::default(),
+        passes,
+        packed: Vec::new(),
+    };
     for input in &graph.inputs {
         let value = lowering.value(&input.name)?;
         let (dtype, view) = (value.dtype, View::contiguous(&value.shape));
@@ -475,7 +486,7 @@ impl<'g> Lowering<'g> {
 
     /// Puts `operand` as output `index` of `node`: as a view where allowed, else as a copy.
     fn movement(&mut self, node: &'g Node, index: usize, operand: Operand, alias: bool) -> Result<()> {
-        if self.views || alias {
+        if self.passes.views || alias {
             self.put(node, index, operand);
             return Ok(());
         }
@@ -512,6 +523,8 @@ impl<'g> Lowering<'g> {
                 crate::tensor::Data::F32(v) => return Ok(Instr::Float(v.first().copied().unwrap_or(0.0))),
                 crate::tensor::Data::I64(v) => return Ok(Instr::Int(v.first().copied().unwrap_or(0))),
                 crate::tensor::Data::I32(v) => return Ok(Instr::Int(v.first().copied().unwrap_or(0).into())),
+                crate::tensor::Data::U8(v) => return Ok(Instr::Int(v.first().copied().unwrap_or(0).into())),
+                crate::tensor::Data::I8(v) => return Ok(Instr::Int(v.first().copied().unwrap_or(0).into())),
                 crate::tensor::Data::Bool(v) => {
                     return Ok(Instr::Int(v.first().copied().unwrap_or(false).into()));
                 }

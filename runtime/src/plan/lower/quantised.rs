@@ -1,6 +1,7 @@
 //! Quantisation, and products and convolutions of 8-bit integers, summed exactly in 32 bits.
 
 use super::activation::Writer;
+use super::packed::{Packed, Side};
 use super::{Lowering, axis};
 use crate::error::Result;
 use crate::graph::Node;
@@ -167,7 +168,16 @@ impl<'g> Lowering<'g> {
         Ok(made)
     }
 
+    /// Input `index` and its zero point at input `zero`.
+    fn side(&mut self, node: &'g Node, index: usize, zero: usize) -> Result<Side> {
+        Ok(Side { values: self.input(node, index)?, zero: self.optional(node, zero)? })
+    }
+
     pub(super) fn matmul_integer(&mut self, node: &'g Node) -> Result<()> {
+        let (a, b) = (self.side(node, 0, 2)?, self.side(node, 1, 3)?);
+        if let Some(Packed { core, inputs, expr, view }) = self.packed_product(node, &a, &b)? {
+            return self.emit(node, core, inputs, expr, Some(view));
+        }
         let rows = self.input(node, 0)?.view.rank().saturating_sub(2);
         let columns = self.input(node, 1)?.view.rank().saturating_sub(1);
         let (a, b) = (self.centred(node, 0, 2, rows)?, self.centred(node, 1, 3, columns)?);
@@ -176,6 +186,10 @@ impl<'g> Lowering<'g> {
     }
 
     pub(super) fn conv_integer(&mut self, node: &'g Node) -> Result<()> {
+        let (x, w) = (self.side(node, 0, 2)?, self.side(node, 1, 3)?);
+        if let Some(Packed { core, inputs, expr, view }) = self.packed_tiles(node, &x, &w)? {
+            return self.emit(node, core, inputs, expr, Some(view));
+        }
         let (x, w) = (self.centred(node, 0, 2, 0)?, self.centred(node, 1, 3, 0)?);
         let core = self.convolution(node, &x, &w, self.shape(node, 0)?)?;
         self.emit(node, core, vec![x, w], Expr::acc(), None)
@@ -187,27 +201,39 @@ impl<'g> Lowering<'g> {
         let rank = |this: &mut Self, index: usize| Ok(this.input(node, index)?.view.rank());
         let (a_axis, b_axis) =
             if conv { (0, 0) } else { (rank(self, 0)?.saturating_sub(2), rank(self, 3)?.saturating_sub(1)) };
-        let (a, b) = (self.centred(node, 0, 2, a_axis)?, self.centred(node, 3, 5, b_axis)?);
-        let (core, mut inputs, view) = if conv {
-            let shape = self.shape(node, 0)?;
-            (self.convolution(node, &a, &b, shape)?, vec![a, b], View::contiguous(shape))
-        } else {
-            self.product(node, a, b)?
+        let (left, right) = (self.side(node, 0, 2)?, self.side(node, 3, 5)?);
+        let packed = match conv {
+            true => self.packed_tiles(node, &left, &right)?,
+            false => self.packed_product(node, &left, &right)?,
+        };
+        // Channels of a convolution lie on axis 1 of its result, behind the others where it is a product of tiles.
+        let channel = if packed.is_some() { 3 } else { 1 };
+        let Packed { core, mut inputs, mut expr, view } = match packed {
+            Some(packed) => packed,
+            None => {
+                let (a, b) = (self.centred(node, 0, 2, a_axis)?, self.centred(node, 3, 5, b_axis)?);
+                let (core, inputs, view) = if conv {
+                    let shape = self.shape(node, 0)?;
+                    (self.convolution(node, &a, &b, shape)?, vec![a, b], View::contiguous(shape))
+                } else {
+                    self.product(node, a, b)?
+                };
+                Packed { core, inputs, expr: Expr::acc(), view }
+            }
         };
         let (least, most) = range(node, self.fresh_dtype(node, 0)?)?;
         let shape = view.shape.clone();
-        let mut expr = Expr::acc();
-        let mut sum = 0;
+        let mut sum = expr.0.len() - 1;
         if let Some(bias) = self.optional(node, 8)?.filter(|_| conv) {
-            let bias = self.along(node, &bias, 1, shape.len())?;
+            let bias = self.along(node, &bias, channel, shape.len())?;
             let instr = self.load(node, &mut inputs, &bias, &shape)?;
             let bias = expr.push(instr);
             sum = expr.push(Instr::Binary(Binary::Add, sum, bias));
         }
         let mut value = expr.push(Instr::ToFloat(sum));
-        // Channels of a convolution lie on axis 1 of its result, rows and columns of a product on the last two.
+        // Rows and columns of a product lie on its last two axes.
         let last = shape.len().saturating_sub(1);
-        let places = if conv { [1, 1] } else { [last.saturating_sub(1), last] };
+        let places = if conv { [channel, channel] } else { [last.saturating_sub(1), last] };
         for (index, axis) in [(1, places[0]), (4, places[1])] {
             let scale = self.input(node, index)?;
             let scale =

@@ -53,13 +53,30 @@ impl Slide {
     }
 }
 
+/// A convolution whose windows share no pixel: each is one row of a matrix product.
+pub(super) struct Tiles {
+    /// The image as `[batch, rows, columns, channels, height, width]`, the last two of a window.
+    pub x: Operand,
+    /// The weights as `[channels, height, width, out]`.
+    pub w: Operand,
+    /// The result as `[batch, rows, columns, out]`.
+    pub out: View,
+}
+
 impl<'g> Lowering<'g> {
     pub(super) fn conv(&mut self, node: &'g Node) -> Result<()> {
         let (x, w) = (self.input(node, 0)?, self.input(node, 1)?);
         self.floats(node, &x)?;
         let bias = self.optional(node, 2)?;
-        if self.tiles(node, &x, &w, bias.as_ref())? {
-            return Ok(());
+        if let Some(Tiles { x, w, out }) = self.tiles(node, &x, &w)? {
+            let mut inputs = vec![x, w];
+            let mut expr = Expr::acc();
+            if let Some(bias) = bias {
+                let instr = self.load(node, &mut inputs, &bias, &out.shape)?;
+                let b = expr.push(instr);
+                expr.push(Instr::Binary(Binary::Add, 0, b));
+            }
+            return self.emit(node, Core::Matmul { batch: 0, m: 3, k: 3 }, inputs, expr, Some(out));
         }
         let shape = self.shape(node, 0)?;
         let mut inputs = vec![x.clone(), w.clone()];
@@ -90,13 +107,13 @@ impl<'g> Lowering<'g> {
         Ok(Core::Conv { strides, pads, dilations, groups })
     }
 
-    /// Windows that tile the image share no pixel: each is one row of a matrix product. `false` where they do not.
-    fn tiles(&mut self, node: &'g Node, x: &Operand, w: &Operand, bias: Option<&Operand>) -> Result<bool> {
+    /// The convolution as a product where its windows share no pixel.
+    pub(super) fn tiles(&self, node: &Node, x: &Operand, w: &Operand) -> Result<Option<Tiles>> {
         let shape = self.shape(node, 0)?;
         let ([_, channels, height, width], [_, _, kh, kw], [batch, _, rows, columns]) =
             (x.view.shape.as_slice(), w.view.shape.as_slice(), shape)
         else {
-            return Ok(false);
+            return Ok(None);
         };
         let (space, kernel) = ([*height, *width], [*kh, *kw]);
         let slide = Slide::of(node, &space, &kernel, &[*rows, *columns])?;
@@ -107,23 +124,16 @@ impl<'g> Lowering<'g> {
             && rows * kh <= *height
             && columns * kw <= *width;
         if !tiles {
-            return Ok(false);
+            return Ok(None);
         }
         let view = x.view.slice(2, 0, 1, rows * kh).and_then(|v| v.slice(3, 0, 1, columns * kw));
         let view = view.and_then(|v| v.reshape(&[*batch, *channels, *rows, *kh, *columns, *kw]));
         let view = view.and_then(|v| v.permute(&[0, 2, 4, 1, 3, 5]));
         let filter = w.view.permute(&[1, 2, 3, 0]);
         let out = View::contiguous(shape).permute(&[0, 2, 3, 1]);
-        let (Some(view), Some(filter), Some(out)) = (view, filter, out) else { return Ok(false) };
-        let mut inputs = vec![Operand { view, ..x.clone() }, Operand { view: filter, ..w.clone() }];
-        let mut expr = Expr::acc();
-        if let Some(bias) = bias {
-            let instr = self.load(node, &mut inputs, bias, &out.shape)?;
-            let b = expr.push(instr);
-            expr.push(Instr::Binary(Binary::Add, 0, b));
-        }
-        self.emit(node, Core::Matmul { batch: 0, m: 3, k: 3 }, inputs, expr, Some(out))?;
-        Ok(true)
+        let (Some(view), Some(filter), Some(out)) = (view, filter, out) else { return Ok(None) };
+        let (x, w) = (Operand { view, ..x.clone() }, Operand { view: filter, ..w.clone() });
+        Ok(Some(Tiles { x, w, out }))
     }
 
     /// A vector along `axis` of a value of `rank` axes, ready to broadcast; one element fits everywhere.

@@ -66,7 +66,7 @@ fn join(program: &mut Program, index: usize) -> Option<(usize, Op)> {
 }
 
 /// The sum of each column of a row-major matrix of `rows` rows.
-fn column_sums(values: &[f32], rows: usize) -> Vec<f32> {
+pub(super) fn column_sums(values: &[f32], rows: usize) -> Vec<f32> {
     let width = values.len() / rows.max(1);
     let mut sums = vec![0f64; width];
     for row in values.chunks_exact(width.max(1)) {

@@ -140,11 +140,13 @@ pub fn validate(plan: &Plan) {
             .unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
         let mut validator = naga::valid::Validator::new(
             naga::valid::ValidationFlags::all(),
-            if plan.target.subgroups {
-                naga::valid::Capabilities::SUBGROUP
-            } else {
-                naga::valid::Capabilities::empty()
-            },
+            [
+                (plan.target.subgroups, naga::valid::Capabilities::SUBGROUP),
+                (plan.target.f16, naga::valid::Capabilities::SHADER_FLOAT16),
+            ]
+            .into_iter()
+            .filter_map(|(has, capability)| has.then_some(capability))
+            .collect(),
         );
         validator.validate(&module).unwrap_or_else(|e| panic!("{}\n{text}", e.emit_to_string(text)));
     }
