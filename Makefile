@@ -39,13 +39,15 @@ FUZZ ?= plan
 FUZZ_SECONDS ?= 3600
 CARGO ?= cargo
 PROGRAM := $(or $(CARGO_TARGET_DIR),target)/release/masktas
+# Where the packages of `make bench-peers` are built: beside the workspace, which shares much of burn's build with them.
+PEERS ?= $(or $(CARGO_TARGET_DIR),target)
 EXAMPLES := $(or $(CARGO_TARGET_DIR),target)/release/examples
 
 # Where masktas looks for agents to put on other devices.
 AGENTS := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/masktas/agents
 PROCESSOR ?= $(shell uname -m)
 
-.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu bench-runtime bench-web test-web
+.PHONY: agent conformance exporters fuzz test-agent help setup ort checker demo test check bench bench-training bench-latency bench-score cifar10 cifar10-search install check-gpu test-gpu bench-runtime bench-peers bench-web test-web
 
 help: ## List the targets.
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
@@ -121,6 +123,20 @@ bench-runtime: setup ## Time the wgpu runtime beside ONNX Runtime's WebGPU provi
 	  --only vit-micro-32=lavapipe $(ARGS) \
 	  vit-micro=target/bench-runtime/vit-micro-1.onnx:1:32 vit-micro-32=target/bench-runtime/vit-micro-32.onnx:32:32 \
 	  vit-tiny=target/bench-runtime/vit-tiny-1.onnx:1:32
+
+bench-peers: checker ## Time the wgpu runtime beside burn's wgpu backend and wonnx, which are built first (an hour); ARGS="--driver NAME --rounds N --json".
+	@scripts/drivers.sh "$(DRIVERS_DIR)"
+	$(CARGO) build --release -p masktas-runtime --example bench_worker
+	$(CARGO) build --release -p masktas-export --example write_vit
+	$(CARGO) build --release --locked --manifest-path benches/peers/burn/Cargo.toml --target-dir $(PEERS)
+	$(CARGO) build --release --locked --manifest-path benches/peers/wonnx/Cargo.toml --target-dir $(PEERS)
+	@mkdir -p target/bench-runtime
+	@for model in vit-micro vit-tiny; do \
+	  $(EXAMPLES)/write_vit $$model target/bench-runtime/$$model-1.onnx 1 >&2; \
+	done
+	@$(CHECKER_DIR)/bin/python scripts/bench_peers.py --ours $(EXAMPLES)/bench_worker --burn $(PEERS)/release/masktas-peer-burn \
+	  --wonnx $(PEERS)/release/masktas-peer-wonnx --drivers "$(DRIVERS_DIR)" $(ARGS) \
+	  vit-micro=target/bench-runtime/vit-micro-1.onnx vit-tiny=target/bench-runtime/vit-tiny-1.onnx
 
 bench-web: setup ## Time the page's player beside onnxruntime-web, which npm fetches first (33 MB), in a headless Chromium.
 	@scripts/setup.sh npm

@@ -1,145 +1,67 @@
 #!/usr/bin/env python3
 """Writes model files as other people's programs write them, for `make exporters`.
 
-    exporters.py FOLDER
+    exporters.py FOLDER [NAME...]
 
-Small networks of four kinds (a vision transformer, a convolutional transformer, a mobile one that mixes both, a residual
-network), with random weights, exported by PyTorch's two exporters at several operator sets, and two of them quantised by
-ONNX Runtime, dynamically and with QDQ nodes. Beside each NAME.onnx lie NAME.json and, as raw 32-bit floats, one answer of ONNX
-Runtime after another in NAME.bin, for the images in images.bin. It answers node by node: where it joins Q and DQ nodes to
-kernels of its own it rounds otherwise; NAME.json says for how many images it then names the same class. A file that an exporter cannot write is named and left out.
+The networks of `exported_nets.py`, exported by PyTorch's two exporters at several operator sets, in 32 and 16 bits, and quantised by
+ONNX Runtime: dynamically, statically with QDQ nodes and statically with operators of their own (QOperator). With NAMEs only those
+networks. Beside each NAME.onnx lie NAME.json and, as raw 32-bit floats, one answer of ONNX Runtime after another in NAME.bin,
+for the images in images-SIDE.bin. It answers node by node: where it joins nodes to kernels of its own it rounds otherwise;
+NAME.json says for how many images it then names the same class. A file that an exporter cannot write is named and left out.
 """
 
+import contextlib
+import copy
+import io
 import json
+import logging
 import sys
 import warnings
 from pathlib import Path
 
 import numpy
+import onnx
 import onnxruntime
 import torch
+from onnxconverter_common import float16
 from onnxruntime.quantization import CalibrationDataReader, QuantFormat, quantize_dynamic, quantize_static
-from torch import nn
+from timm.layers import set_fused_attn
 
-SIDE, CLASSES, IMAGES = 64, 10, 200
-FEW = 8  # images for networks of floats, whose every number is compared
+from exported_nets import CLASSES, OWN, PUBLISHED, network, side
+
+IMAGES = 200
+FEW = 8  # images for networks of 32-bit floats, whose every number is compared
+CALIBRATION = 20
+SPREAD = 64  # images over which scores are spread
+ALL_VERSIONS = [(False, 13), (False, 17), (False, 20), (True, 18), (True, 20), (True, 23)]
+PUBLISHED_VERSIONS = [(False, 13), (False, 17), (True, 20), (True, 23)]
+# Networks that are given in 16 bits as well, and quantised.
+HALVED = ["vit", "cct", "deit96", "mobilevit", "swin", "convnext"]
+QUANTISED = ["vit", "residual", "deit96", "resnet18", "mobilevit", "swin", "convnext", "efficientnet"]
 
 
-class Attention(nn.Module):
-    def __init__(self, width, heads):
+def pictures(side):
+    """Random images that differ in more than noise: colour, large forms, small forms."""
+    random = numpy.random.default_rng(side)
+
+    def forms(cells):
+        coarse = random.normal(size=(IMAGES, 3, cells, cells))
+        places = numpy.arange(side) * cells // side
+        return coarse[:, :, places][:, :, :, places]
+
+    parts = 0.7 * forms(1) + 0.8 * forms(3) + 0.5 * forms(8) + 0.2 * forms(side)
+    return parts.astype("f4")[:, None]
+
+
+class Half(torch.nn.Module):
+    """A network in 16 bits that takes and gives 32."""
+
+    def __init__(self, net):
         super().__init__()
-        self.heads, self.qkv, self.out = heads, nn.Linear(width, 3 * width), nn.Linear(width, width)
+        self.net = net.half()
 
     def forward(self, x):
-        batch, tokens, width = x.shape
-        q, k, v = self.qkv(x).reshape(batch, tokens, 3, self.heads, width // self.heads).permute(2, 0, 3, 1, 4).unbind(0)
-        x = nn.functional.scaled_dot_product_attention(q, k, v)
-        return self.out(x.transpose(1, 2).reshape(batch, tokens, width))
-
-
-class Block(nn.Module):
-    def __init__(self, width, heads, activation=nn.GELU):
-        super().__init__()
-        self.norm1, self.attention = nn.LayerNorm(width), Attention(width, heads)
-        self.norm2 = nn.LayerNorm(width)
-        self.mlp = nn.Sequential(nn.Linear(width, 2 * width), activation(), nn.Linear(2 * width, width))
-
-    def forward(self, x):
-        x = x + self.attention(self.norm1(x))
-        return x + self.mlp(self.norm2(x))
-
-
-class Vit(nn.Module):
-    def __init__(self, width=96, heads=3, depth=3, patch=16):
-        super().__init__()
-        self.patches = nn.Conv2d(3, width, patch, patch)
-        self.token = nn.Parameter(torch.randn(1, 1, width) * 0.1)
-        self.positions = nn.Parameter(torch.randn(1, (SIDE // patch) ** 2 + 1, width) * 0.1)
-        self.blocks = nn.Sequential(*[Block(width, heads) for _ in range(depth)])
-        self.norm, self.head = nn.LayerNorm(width), nn.Linear(width, CLASSES)
-
-    def forward(self, x):
-        x = self.patches(x).flatten(2).transpose(1, 2)
-        x = torch.cat([self.token.expand(x.shape[0], -1, -1), x], 1) + self.positions
-        return self.head(self.norm(self.blocks(x))[:, 0])
-
-
-class Cct(nn.Module):
-    """Convolutions make the tokens, a weighted mean joins them (Hassani et al., 2021)."""
-
-    def __init__(self, width=64, heads=2, depth=2):
-        super().__init__()
-        convolution = lambda a, b: [nn.Conv2d(a, b, 3, 2, 1, bias=False), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-        self.tokens = nn.Sequential(*convolution(3, 32), *convolution(32, width))
-        self.blocks = nn.Sequential(*[Block(width, heads) for _ in range(depth)])
-        self.norm, self.pool, self.head = nn.LayerNorm(width), nn.Linear(width, 1), nn.Linear(width, CLASSES)
-
-    def forward(self, x):
-        x = self.norm(self.blocks(self.tokens(x).flatten(2).transpose(1, 2)))
-        share = torch.softmax(self.pool(x), 1)
-        return self.head((share.transpose(-1, -2) @ x).squeeze(-2))
-
-
-class Mobile(nn.Module):
-    """Depthwise convolutions and attention across patches of a feature map (Mehta and Rastegari, 2021)."""
-
-    def __init__(self, width=32, heads=2):
-        super().__init__()
-        def inverted(a, b, stride):
-            return nn.Sequential(
-                nn.Conv2d(a, 2 * a, 1, bias=False), nn.BatchNorm2d(2 * a), nn.SiLU(),
-                nn.Conv2d(2 * a, 2 * a, 3, stride, 1, groups=2 * a, bias=False), nn.BatchNorm2d(2 * a), nn.Hardswish(),
-                nn.Conv2d(2 * a, b, 1, bias=False), nn.BatchNorm2d(b))
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 3, 2, 1), nn.GroupNorm(4, 16), nn.SiLU())
-        self.stages = nn.Sequential(inverted(16, 24, 2), inverted(24, width, 2))
-        self.blocks, self.norm = nn.Sequential(Block(width, heads, nn.SiLU)), nn.LayerNorm(width)
-        self.join, self.head = nn.Conv2d(2 * width, width, 3, padding=1), nn.Linear(width, CLASSES)
-
-    def forward(self, x):
-        x = self.stages(self.stem(x))
-        batch, width, height, columns = x.shape
-        parts = x.reshape(batch * width * height // 2, 2, columns // 2, 2).transpose(1, 2)
-        parts = parts.reshape(batch, width, height * columns // 4, 4).permute(0, 3, 2, 1)
-        parts = self.norm(self.blocks(parts.reshape(batch * 4, height * columns // 4, width)))
-        parts = parts.reshape(batch, 4, height * columns // 4, width).permute(0, 3, 2, 1)
-        parts = parts.reshape(batch * width * height // 2, columns // 2, 2, 2).transpose(1, 2)
-        x = self.join(torch.cat([x, parts.reshape(batch, width, height, columns)], 1))
-        x = nn.functional.interpolate(x, scale_factor=2, mode="bilinear", align_corners=False)
-        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-class Residual(nn.Module):
-    def __init__(self, widths=(16, 32, 64)):
-        super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(3, 16, 7, 2, 3, bias=False), nn.BatchNorm2d(16), nn.ReLU(), nn.MaxPool2d(3, 2, 1))
-        self.paths, self.shortcuts, before = nn.ModuleList(), nn.ModuleList(), 16
-        for width in widths:
-            stride = 1 if width == before else 2
-            self.paths.append(nn.Sequential(
-                nn.Conv2d(before, width, 3, stride, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(),
-                nn.Conv2d(width, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width)))
-            same = nn.Identity() if stride == 1 else nn.Sequential(
-                nn.Conv2d(before, width, 1, stride, bias=False), nn.BatchNorm2d(width))
-            self.shortcuts.append(same)
-            before = width
-        self.head = nn.Linear(before, CLASSES)
-
-    def forward(self, x):
-        x = self.stem(x)
-        for path, shortcut in zip(self.paths, self.shortcuts):
-            x = torch.relu(path(x) + shortcut(x))
-        return self.head(nn.functional.adaptive_avg_pool2d(x, 1).flatten(1))
-
-
-def network(make):
-    torch.manual_seed(7)
-    net = make()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-    return net.eval()
+        return self.net(x.half()).float()
 
 
 class Images(CalibrationDataReader):
@@ -150,58 +72,110 @@ class Images(CalibrationDataReader):
         return next(self.left, None)
 
 
-def main():
-    warnings.filterwarnings("ignore")
-    folder = Path(sys.argv[1])
-    folder.mkdir(parents=True, exist_ok=True)
-    for old in [*folder.glob("*.onnx"), *folder.glob("*.json"), *folder.glob("*.bin")]:
-        old.unlink()
-    images = numpy.random.default_rng(1).normal(size=(IMAGES, 1, 3, SIDE, SIDE)).astype("f4")
-    (folder / "images.bin").write_bytes(images.tobytes())
-    left_out = []
+class Folder:
+    def __init__(self, path):
+        self.path, self.left_out, self.images, self.nets = path, [], {}, {}
 
-    def answer(path, kind, count):
+    def pictures(self, name):
+        if side(name) not in self.images:
+            self.images[side(name)] = pictures(side(name))
+        return self.images[side(name)]
+
+    def network(self, name):
+        if name not in self.nets:
+            self.nets = {name: network(name, self.pictures(name)[:SPREAD])}
+        return copy.deepcopy(self.nets[name])
+
+    def file(self, net, kind, count, label, make):
+        """One file by `make(path)`, with ONNX Runtime's answers; what goes wrong is kept."""
+        path, heard = self.path / f"{net}-{label}.onnx", io.StringIO()
+        try:
+            # Exporters print whole graphs where they fail.
+            with contextlib.redirect_stdout(heard), contextlib.redirect_stderr(heard):
+                make(path)
+                self.answer(path, net, kind, count)
+        except Exception as error:
+            path.unlink(missing_ok=True)
+            self.left_out.append(f"{path.stem}: {(str(error).splitlines() or [type(error).__name__])[0][:160]}")
+
+    def answer(self, path, net, kind, count):
+        images = self.pictures(net)[:count]
+
         def ask(level):
             options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = 1
             options.graph_optimization_level = level
             session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-            return [session.run(None, {session.get_inputs()[0].name: image})[0] for image in images[:count]]
+            port = session.get_inputs()[0]
+            wanted = "f2" if port.type == "tensor(float16)" else "f4"
+            return numpy.stack([session.run(None, {port.name: image.astype(wanted)})[0] for image in images]).astype("f4")
 
         levels = onnxruntime.GraphOptimizationLevel
         outputs, joined = ask(levels.ORT_DISABLE_ALL), ask(levels.ORT_ENABLE_ALL)
-        own = sum(int(a.argmax() == b.argmax()) for a, b in zip(outputs, joined))
-        path.with_suffix(".bin").write_bytes(numpy.stack(outputs).astype("f4").tobytes())
-        about = {"kind": kind, "images": count, "side": SIDE, "classes": CLASSES, "own": own}
+        if not numpy.isfinite(outputs).all():
+            raise ValueError("ONNX Runtime's answers are not finite")
+        classes = outputs.reshape(count, CLASSES).argmax(1)
+        own = int((classes == joined.reshape(count, CLASSES).argmax(1)).sum())
+        path.with_suffix(".bin").write_bytes(outputs.tobytes())
+        about = {"kind": kind, "images": count, "side": side(net), "classes": CLASSES, "own": own, "named": len(set(classes.tolist()))}
         path.with_suffix(".json").write_text(json.dumps(about))
 
-    nets = {"vit": Vit, "cct": Cct, "mobile": Mobile, "residual": Residual}
-    versions = [(False, 13), (False, 17), (False, 20), (True, 18), (True, 20), (True, 23)]
-    for name, make in nets.items():
-        for dynamo, opset in versions:
-            path = folder / f"{name}-{'dynamo' if dynamo else 'torchscript'}-{opset}.onnx"
-            more = {"external_data": False} if dynamo else {}
-            try:
-                torch.onnx.export(network(make), (torch.from_numpy(images[0]),), str(path), input_names=["image"],
-                                  output_names=["scores"], opset_version=opset, dynamo=dynamo, verbose=False, **more)
-                answer(path, "f32", FEW)
-            except Exception as error:
-                path.unlink(missing_ok=True)
-                left_out.append(f"{path.stem}: {(str(error).splitlines() or [type(error).__name__])[0][:160]}")
-    for name in ["vit", "residual"]:
-        source = folder / f"{name}-torchscript-17.onnx"
-        for kind in ["dynamic", "qdq"]:
-            path = folder / f"{name}-int8-{kind}.onnx"
-            try:
-                if kind == "dynamic":
-                    quantize_dynamic(source, path)
-                else:
-                    quantize_static(source, path, Images(images[:20]), quant_format=QuantFormat.QDQ, per_channel=True)
-                answer(path, "int8", IMAGES)
-            except Exception as error:
-                path.unlink(missing_ok=True)
-                left_out.append(f"{path.stem}: {(str(error).splitlines() or [type(error).__name__])[0][:160]}")
-    print(f"{len(list(folder.glob('*.onnx')))} files in {folder}", file=sys.stderr)
-    for line in left_out:
+    def export(self, net, path, module, dynamo, opset):
+        # Attention as one call has no form before operator set 14.
+        set_fused_attn(opset >= 14)
+        more = {"external_data": False} if dynamo else {}
+        with torch.no_grad():
+            torch.onnx.export(module, (torch.from_numpy(self.pictures(net)[0]),), str(path), input_names=["image"],
+                              output_names=["scores"], opset_version=opset, dynamo=dynamo, verbose=False, **more)
+
+    def floats(self, net):
+        for dynamo, opset in ALL_VERSIONS if net in OWN else PUBLISHED_VERSIONS:
+            made = lambda path: self.export(net, path, self.network(net), dynamo, opset)
+            self.file(net, "f32", FEW, f"{'dynamo' if dynamo else 'torchscript'}-{opset}", made)
+
+    def halves(self, net):
+        def converted(path):
+            """All in 16 bits, input and output too, by the ONNX project's converter."""
+            model = float16.convert_float_to_float16(onnx.load(self.path / f"{net}-torchscript-17.onnx"), keep_io_types=False)
+            onnx.save(model, path)
+
+        exported = lambda path: self.export(net, path, Half(self.network(net)).eval(), False, 17)
+        self.file(net, "f16", IMAGES, "f16-torchscript-17", exported)
+        exported = lambda path: self.export(net, path, Half(self.network(net)).eval(), True, 20)
+        self.file(net, "f16", IMAGES, "f16-dynamo-20", exported)
+        self.file(net, "f16", IMAGES, "f16-converted", converted)
+
+    def quantised(self, net):
+        source, some = self.path / f"{net}-torchscript-17.onnx", self.pictures(net)[:CALIBRATION]
+        self.file(net, "int8", IMAGES, "int8-dynamic", lambda path: quantize_dynamic(source, path))
+        static = lambda path, style, **more: quantize_static(source, path, Images(some), quant_format=style, **more)
+        self.file(net, "int8", IMAGES, "int8-qdq", lambda path: static(path, QuantFormat.QDQ, per_channel=True))
+        # With more than these it writes operators of its own domain (com.microsoft.QLinearAdd, QGemm), which the runtime refuses by name.
+        standard = ["Conv", "MatMul"]
+        self.file(net, "int8", IMAGES, "int8-qoperator", lambda path: static(path, QuantFormat.QOperator, op_types_to_quantize=standard))
+
+
+def main():
+    # On a busy machine threads wait for each other longer than they work.
+    torch.set_num_threads(1)
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.CRITICAL)
+    path = Path(sys.argv[1])
+    path.mkdir(parents=True, exist_ok=True)
+    for old in [file for end in ("onnx", "json", "bin") for file in path.glob(f"*.{end}")]:
+        old.unlink()
+    folder = Folder(path)
+    for net in sys.argv[2:] or [*OWN, *PUBLISHED]:
+        print(f"exporters: {net}", file=sys.stderr)
+        folder.floats(net)
+        if net in HALVED:
+            folder.halves(net)
+        if net in QUANTISED:
+            folder.quantised(net)
+    for extent, images in folder.images.items():
+        (path / f"images-{extent}.bin").write_bytes(images.tobytes())
+    print(f"{len(list(path.glob('*.onnx')))} files in {path}", file=sys.stderr)
+    for line in folder.left_out:
         print(f"left out: {line}", file=sys.stderr)
 
 

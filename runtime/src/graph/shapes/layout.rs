@@ -45,20 +45,47 @@ pub(super) fn reduce(call: &Call<'_>) -> Result<Value> {
     Ok(Value::new(value.dtype, shape))
 }
 
+/// Steps in a row-major list from one index of an axis to the next. Only an extent of zero could make them overflow, and then there is
+/// no element to find.
+fn strides(shape: &[usize]) -> Vec<i64> {
+    let mut strides = vec![1i64; shape.len()];
+    let mut stride = 1i64;
+    for (at, extent) in strides.iter_mut().zip(shape).rev() {
+        *at = stride;
+        stride = stride.wrapping_mul(*extent as i64);
+    }
+    strides
+}
+
+/// The elements of `known` that a view of `shape` walks over, from `start` on.
+fn walk(known: &[i64], shape: &[usize], start: i64, strides: &[i64]) -> Option<Vec<i64>> {
+    let count: usize = shape.iter().product();
+    let element = |index: usize| {
+        let (mut rest, mut at) = (index, start);
+        for (extent, stride) in shape.iter().zip(strides).rev() {
+            at = at.wrapping_add(stride.wrapping_mul((rest % extent) as i64));
+            rest /= extent;
+        }
+        known.get(usize::try_from(at).ok()?).copied()
+    };
+    (0..count).map(element).collect()
+}
+
 pub(super) fn transpose(call: &Call<'_>) -> Result<Value> {
     let value = call.input(0)?;
     let rank = value.shape.len();
-    let Some(order) = call.node.ints("perm") else {
-        return Ok(Value::new(value.dtype, value.shape.iter().rev().copied().collect()));
-    };
+    let backwards: Vec<i64> = (0..rank as i64).rev().collect();
+    let order = call.node.ints("perm").unwrap_or(&backwards);
     let mut seen = vec![false; rank];
     let mut shape = Vec::with_capacity(rank);
+    let (own, mut turned) = (strides(&value.shape), Vec::with_capacity(rank));
     for axis in order {
         let axis = usize::try_from(*axis).ok();
-        match axis.and_then(|axis| Some((seen.get_mut(axis)?, value.shape.get(axis)?))) {
-            Some((seen, extent)) if !*seen => {
+        match axis.and_then(|axis| Some((seen.get_mut(axis)?, value.shape.get(axis)?, own.get(axis)?))) {
+            Some((seen, extent, stride)) if !*seen => {
                 *seen = true;
                 shape.push(*extent);
+                turned.push(*stride);
             }
             _ => return Err(call.node.invalid(format!("perm {order:?} does not permute {rank} axes"))),
         }
@@ -66,8 +93,7 @@ pub(super) fn transpose(call: &Call<'_>) -> Result<Value> {
     if shape.len() != rank {
         return Err(call.node.invalid(format!("perm {order:?} does not permute {rank} axes")));
     }
-    // The elements of a vector keep their order.
-    let known = value.known.clone().filter(|_| rank <= 1);
+    let known = value.known.as_ref().and_then(|known| walk(known, &shape, 0, &turned));
     Ok(Value::known(value.dtype, shape, known))
 }
 
@@ -159,17 +185,16 @@ pub(super) fn slice(call: &Call<'_>) -> Result<Value> {
         return Err(call.node.invalid(format!("starts, ends, axes and steps have {counts:?} entries")));
     }
     let mut shape = value.shape.clone();
-    let mut known = value.known.clone().filter(|_| rank == 1);
+    let (mut strides, mut begin) = (strides(&shape), 0i64);
     for (((start, end), axis), step) in starts.iter().zip(ends).zip(&axes).zip(&steps) {
-        let Some(extent) = shape.get_mut(*axis) else { continue };
+        let Some((extent, stride)) = shape.get_mut(*axis).zip(strides.get_mut(*axis)) else { continue };
         let (first, count) = span(*start, *end, *step, *extent)
             .ok_or_else(|| call.node.invalid(format!("a slice of axis {axis} has the step {step}")))?;
         *extent = count;
-        known = known.and_then(|v| {
-            let at = |i: usize| first.checked_add(step.checked_mul(i as i64)?);
-            (0..count).map(|i| v.get(usize::try_from(at(i)?).ok()?).copied()).collect()
-        });
+        begin = begin.wrapping_add(first.wrapping_mul(*stride));
+        *stride = stride.wrapping_mul(*step);
     }
+    let known = value.known.as_ref().and_then(|known| walk(known, &shape, begin, &strides));
     Ok(Value::known(value.dtype, shape, known))
 }
 

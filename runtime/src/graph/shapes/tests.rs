@@ -200,6 +200,25 @@ fn integer_chain_of_the_torch_exporter() {
     assert_eq!(graph.known_integers(&BTreeMap::new()).unwrap()["fixed"], [1, 4]);
 }
 
+/// PyTorch's padding: pairs of last axis first, as a table that is cut backwards, turned and flattened.
+#[test]
+fn pads_of_the_torch_exporter() {
+    let mut b = GraphBuilder::new("torch", 17);
+    let x = b.input("x", Dtype::F32, [Dim::Fixed(2), Dim::Fixed(3)]);
+    let (given, rows) = (b.integers("given", &[0, 1, 2, 3]), b.integers("rows", &[-1, 2]));
+    let table = b.node("Reshape", "table", &[&given, &rows], []);
+    let (last, end, first) =
+        (b.integers("last", &[-1]), b.integers("end", &[i64::MIN + 1]), b.integers("first", &[0]));
+    let cut = b.node("Slice", "cut", &[&table, &last, &end, &first, &last], []);
+    let turned = b.node("Transpose", "turned", &[&cut], [("perm", [1, 0].into())]);
+    let pads = b.node("Reshape", "pads", &[&turned, &last], []);
+    let y = b.node("Pad", "y", &[&x, &pads], []);
+    b.output(&y, Dtype::F32, [Dim::Fixed(7), Dim::Fixed(4)]);
+    let graph = b.finish().unwrap();
+    assert_eq!(graph.known_integers(&BTreeMap::new()).unwrap()["pads"], [2, 0, 3, 1]);
+    assert_eq!(graph.shapes(&BTreeMap::new()).unwrap()["y"].1, [7, 4]);
+}
+
 #[test]
 fn refusals_name_node_and_operator() {
     let unknown = infer(20, "Einsum", &[("x", vec![2])], &[], vec![]).unwrap_err();
