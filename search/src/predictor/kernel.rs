@@ -5,55 +5,76 @@
 
 use super::ridge::inverse;
 
-/// Variance of the noise, beside a variance of 1 of the scores.
-const NOISE: f64 = 0.1;
+/// Variances of the noise that are tried, beside a variance of 1 of the scores; and squares of the kernel's length, in medians of the
+/// squared distance between points. The pair that errs least on each point left out is taken.
+const NOISES: [f64; 4] = [0.01, 0.03, 0.1, 0.3];
+const LENGTHS: [f64; 3] = [0.5, 1.0, 2.0];
 
 /// A fitted process for each head.
 #[derive(Debug)]
 pub(super) struct Kernel {
     points: Vec<Vec<f32>>,
-    /// The square of the kernel's length, in which distances are counted: the median between points.
+    heads: Vec<Head>,
+}
+
+#[derive(Debug)]
+struct Head {
+    /// The square of the kernel's length.
     length: f64,
-    /// One weight a point for each head; 0 where the head has no value there.
-    weights: Vec<Vec<f64>>,
+    /// One weight a point; 0 where the head has no value there.
+    weights: Vec<f64>,
 }
 
 impl Kernel {
     /// Fits to the embeddings of rated architectures and their normal scores, one row each; NaN where a head has none.
     pub(super) fn fit(points: Vec<Vec<f32>>, rows: &[&[f64]]) -> Self {
-        let mut apart: Vec<f64> = Vec::new();
-        for (at, one) in points.iter().enumerate() {
-            apart.extend(points[..at].iter().map(|other| distance(one, other)));
-        }
-        apart.sort_by(f64::total_cmp);
-        let length = apart.get(apart.len() / 2).copied().unwrap_or(1.0).max(1e-9);
+        let apart: Vec<Vec<f64>> =
+            points.iter().map(|one| points.iter().map(|other| distance(one, other)).collect()).collect();
+        let mut pairs: Vec<f64> =
+            apart.iter().enumerate().flat_map(|(at, row)| row[..at].iter().copied()).collect();
+        pairs.sort_by(f64::total_cmp);
+        let median = pairs.get(pairs.len() / 2).copied().unwrap_or(1.0).max(1e-9);
         let heads = rows.first().map_or(0, |row| row.len());
-        let mut kernel = Self { points, length, weights: Vec::new() };
-        for head in 0..heads {
-            let known: Vec<usize> = (0..rows.len()).filter(|at| !rows[*at][head].is_nan()).collect();
-            let near = |a: usize, b: usize| {
-                kernel.near(&kernel.points[a], &kernel.points[b]) + if a == b { NOISE } else { 0.0 }
-            };
-            let matrix = known.iter().map(|a| known.iter().map(|b| near(*a, *b)).collect()).collect();
-            let mut weights = vec![0.0; rows.len()];
-            for (row, at) in inverse(matrix).iter().zip(&known) {
-                weights[*at] = row.iter().zip(&known).map(|(value, other)| value * rows[*other][head]).sum();
-            }
-            kernel.weights.push(weights);
-        }
-        kernel
+        let head = |head: usize| {
+            let column: Vec<f64> = rows.iter().map(|row| row[head]).collect();
+            Head::fit(&apart, median, &column)
+        };
+        let heads = (0..heads).map(head).collect();
+        Self { points, heads }
     }
 
     /// One score a head.
     pub(super) fn guess(&self, point: &[f32]) -> Vec<f64> {
-        let near: Vec<f64> = self.points.iter().map(|other| self.near(point, other)).collect();
-        let of_head =
-            |weights: &Vec<f64>| weights.iter().zip(&near).map(|(weight, near)| weight * near).sum();
-        self.weights.iter().map(of_head).collect()
+        let apart: Vec<f64> = self.points.iter().map(|other| distance(point, other)).collect();
+        let of_head = |head: &Head| {
+            let terms = head.weights.iter().zip(&apart);
+            terms.map(|(weight, apart)| weight * (-apart / head.length).exp()).sum()
+        };
+        self.heads.iter().map(of_head).collect()
     }
+}
 
-    fn near(&self, a: &[f32], b: &[f32]) -> f64 {
-        (-distance(a, b) / self.length).exp()
+impl Head {
+    fn fit(apart: &[Vec<f64>], median: f64, column: &[f64]) -> Self {
+        let known: Vec<usize> = (0..column.len()).filter(|at| !column[*at].is_nan()).collect();
+        let mut best: Option<(f64, Self)> = None;
+        for length in LENGTHS.map(|length| length * median) {
+            for noise in NOISES {
+                let near =
+                    |a: usize, b: usize| (-apart[a][b] / length).exp() + if a == b { noise } else { 0.0 };
+                let matrix = known.iter().map(|a| known.iter().map(|b| near(*a, *b)).collect()).collect();
+                let (mut weights, mut error) = (vec![0.0; column.len()], 0.0);
+                for (place, (row, at)) in inverse(matrix).iter().zip(&known).enumerate() {
+                    weights[*at] = row.iter().zip(&known).map(|(value, other)| value * column[*other]).sum();
+                    // The error with this one left out, in closed form.
+                    error += (weights[*at] / row[place]).powi(2);
+                }
+                if best.as_ref().is_none_or(|(least, _)| error < *least) {
+                    best = Some((error, Self { length, weights }));
+                }
+            }
+        }
+        best.map_or_else(|| Self { length: median, weights: vec![0.0; column.len()] }, |(_, head)| head)
     }
 }
 

@@ -27,7 +27,7 @@ const DRAWN: usize = 4000;
 /// Architectures of a step of `ccl`.
 const BATCH: usize = 500;
 /// Steps of `ccl`.
-const STEPS: usize = 500;
+const STEPS: usize = 250;
 /// Anchors of a step.
 const ANCHORS: usize = 100;
 /// Least distance between an anchor's positives and its negatives.
@@ -41,7 +41,7 @@ const GED: (usize, usize) = (1500, 64);
 const EMBEDDED: usize = 256;
 
 /// Changes with what pre-training computes: what older programs kept is then made again.
-const VERSION: usize = 1;
+const VERSION: usize = 2;
 
 /// A network and its parameters.
 #[derive(Clone, Debug)]
