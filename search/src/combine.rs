@@ -4,7 +4,7 @@
 //! what another sum beats in both: the whole front in one run. What is global, such as an embedding width, is combined once for each
 //! of its values and the fronts are joined ([`join`]).
 //!
-//! No score rates blocks yet: this is the part of recipe `dna` that exists, for programs that have ratings of their own.
+//! Sampler `block-dp` combines ratings of genes by it; programs that rate blocks themselves can call it with their own.
 
 use crate::error::{Error, Result};
 

@@ -85,10 +85,13 @@ impl Kept {
     }
 }
 
+/// Changes with what samplers and predictors compute: what older programs kept in a folder is then made again.
+const VERSION: usize = 2;
+
 /// The key of what depends on these parts, on the order they stand in, and on the version of the program.
 pub(super) fn key(parts: &[&dyn std::fmt::Debug]) -> String {
     let mut hash = Sha256::new();
-    hash.update(env!("CARGO_PKG_VERSION"));
+    hash.update(format!("{} {VERSION}", env!("CARGO_PKG_VERSION")));
     for part in parts {
         hash.update(format!("\u{0}{part:?}"));
     }

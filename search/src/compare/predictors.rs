@@ -86,6 +86,7 @@ pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) ->
     let beside_values: Vec<f64> = known.iter().map(|one| one.beside).collect();
     let (mut rows, mut done) = (Vec::new(), 0);
     for &count in &task.labels {
+        check_beside(task, count, groups.len())?;
         if count < FEWEST || count >= groups.len() {
             return Err(Error::Invalid {
                 thing: format!("{count} labels"),
@@ -141,6 +142,23 @@ pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) ->
     Ok(rows)
 }
 
+/// Whether the column beside can teach something: it is another one, and known of more than have labels.
+fn check_beside(task: &PredictorTask<'_>, labels: usize, architectures: usize) -> Result<()> {
+    let Some((column, count)) = &task.beside else { return Ok(()) };
+    let refuse = |problem: String, next: &str| {
+        Err(Error::Invalid { thing: format!("--beside {column}={count}"), problem, next: next.to_owned() })
+    };
+    if *column == task.score {
+        return refuse("it is the column that is guessed".to_owned(), "name another column");
+    }
+    if !(labels..=architectures).contains(count) {
+        let problem =
+            format!("with {labels} labels it is known of {labels} to {architectures} distinct architectures");
+        return refuse(problem, "change the number");
+    }
+    Ok(())
+}
+
 /// Tau of another column of the table with this one, over all members: what a predictor has to beat.
 ///
 /// # Errors
@@ -179,7 +197,7 @@ fn judge(
     rng.shuffle(&mut order);
     let mut drawn = |group: &usize| groups[*group][rng.below(groups[*group].len())];
     let fitted: Vec<usize> = order[..count].iter().map(&mut drawn).collect();
-    let more: Vec<usize> = order[count..beside.clamp(count, groups.len())].iter().map(&mut drawn).collect();
+    let more: Vec<usize> = order[count..beside.max(count)].iter().map(&mut drawn).collect();
     let rest: Vec<&Known> =
         order[count..].iter().flat_map(|group| &groups[*group]).map(|at| &known[*at]).collect();
     let wanted: Vec<f64> = rest.iter().map(|one| one.value).collect();

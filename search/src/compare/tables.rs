@@ -79,6 +79,13 @@ pub fn samplers(
             best = best.max(*score);
         }
     }
+    if !scores.iter().any(|score| score.is_finite()) {
+        return Err(Error::Unusable {
+            thing: format!("column {}", task.score),
+            problem: format!("0 of {} architectures have a number there", scores.len()),
+            next: "name another with --score".to_owned(),
+        });
+    }
     if !best.is_finite() {
         return Err(budget.infeasible());
     }

@@ -1,8 +1,10 @@
 //! What was rated, laid out for networks with several heads.
 
 use super::FEWEST;
+use super::graph::FOLDS;
 use super::scale::Normal;
 use crate::error::{Error, Result};
+use crate::rand::{Draw, Rng};
 use crate::space::Genes;
 
 /// The values of rated architectures, as normal scores.
@@ -29,7 +31,7 @@ impl Labels {
         let mut scales = Vec::new();
         for head in 0..heads.max(1) {
             let of_head = rated.iter().filter_map(|(_, values)| values.get(head).copied());
-            let values: Vec<f64> = of_head.filter(|value| !value.is_nan()).collect();
+            let values: Vec<f64> = of_head.filter(|value| value.is_finite()).collect();
             if values.len() < FEWEST {
                 let head = if heads > 1 { format!(", head {head}") } else { String::new() };
                 return Err(Error::Unusable {
@@ -41,8 +43,9 @@ impl Labels {
             scales.push(Normal::of(&values));
         }
         let row = |values: &Vec<f64>| {
-            let score =
-                |(scale, value): (&Normal, &f64)| if value.is_nan() { f64::NAN } else { scale.score(*value) };
+            let score = |(scale, value): (&Normal, &f64)| {
+                if value.is_finite() { scale.score(*value) } else { f64::NAN }
+            };
             scales.iter().zip(values).map(score).collect()
         };
         let rows = rated.iter().map(|(_, values)| row(values)).collect();
@@ -64,13 +67,27 @@ pub(super) fn slopes<'a>(guesses: &[f32], rows: impl ExactSizeIterator<Item = &'
     guesses.iter().zip(wanted).map(slope).collect()
 }
 
-/// Guesses less what was wanted, for each head, of rows that were left out of a fit.
-pub(super) fn errors<'a>(heads: usize, pairs: impl Iterator<Item = (Vec<f64>, &'a [f64])>) -> Vec<Vec<f64>> {
-    let mut errors = vec![Vec::new(); heads];
-    for (guess, wanted) in pairs {
-        for (errors, (guess, wanted)) in errors.iter_mut().zip(guess.iter().zip(wanted)) {
-            if !wanted.is_nan() {
-                errors.push(guess - wanted);
+/// Guesses less what was wanted, for each head, of rows that were left out: [`FOLDS`] times, `guess` is given the rows to fit to and the
+/// others, and gives one row of scores for each of these.
+pub(super) fn left_out(
+    labels: &Labels,
+    rng: &mut Rng,
+    mut guess: impl FnMut(&[usize], &[usize]) -> Vec<Vec<f64>>,
+) -> Vec<Vec<f64>> {
+    let mut order: Vec<usize> = (0..labels.rows.len()).collect();
+    rng.shuffle(&mut order);
+    let mut errors = vec![Vec::new(); labels.heads()];
+    for fold in 0..FOLDS {
+        let part = |left: bool| -> Vec<usize> {
+            let places = order.iter().enumerate().filter(|(place, _)| (place % FOLDS == fold) == left);
+            places.map(|(_, at)| *at).collect()
+        };
+        let (kept, left) = (part(false), part(true));
+        for (guess, at) in guess(&kept, &left).iter().zip(&left) {
+            for (errors, (guess, wanted)) in errors.iter_mut().zip(guess.iter().zip(&labels.rows[*at])) {
+                if !wanted.is_nan() {
+                    errors.push(guess - wanted);
+                }
             }
         }
     }

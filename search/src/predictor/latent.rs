@@ -10,9 +10,9 @@
 
 use std::collections::BTreeSet;
 
-use super::heads::{Labels, errors};
+use super::heads::{Labels, left_out};
 use super::net::{Adam, Dense, cosine, dot, rectify, unrectify};
-use super::scale::{Normal, fifth};
+use super::scale::Normal;
 use super::{Guess, Predictor, unfitted};
 use crate::error::Result;
 use crate::rand::{Draw, Rng, stream};
@@ -70,7 +70,7 @@ impl EncoderDecoder {
         Self { pseudo, interval: true, fitted: None }
     }
 
-    /// With pseudo-labels, its interval unbounded: a search that only ranks need not fit twice.
+    /// With pseudo-labels, its interval unbounded: a search that only ranks need not fit six times.
     pub fn ranking() -> Self {
         Self { interval: false, ..Self::new(true) }
     }
@@ -308,21 +308,23 @@ impl Predictor for EncoderDecoder {
         let known: BTreeSet<&Genes> = rated.iter().map(|(genes, _)| genes).collect();
         let mut rng = stream(0, "predictor/encoder-decoder", rated.len() as u64);
         let row = |at: &usize| (codes[*at].as_slice(), labels.rows[*at].as_slice());
-        let mut left_out = None;
+        let mut fit = |at: &[usize]| {
+            let (codes, wanted): (Vec<&[f32]>, Vec<&[f64]>) = at.iter().map(row).unzip();
+            Model::fit(space, &codes, &wanted, &known, self.pseudo, &mut rng)
+        };
+        let model = fit(&(0..codes.len()).collect::<Vec<_>>());
         if self.interval {
-            let (kept, left) = fifth(rated.len(), &mut rng);
-            let (some, some_wanted): (Vec<&[f32]>, Vec<&[f64]>) = kept.iter().map(row).unzip();
-            let trial = Model::fit(space, &some, &some_wanted, &known, self.pseudo, &mut rng);
-            let guess = |code: &[f32]| trial.guess(&trial.encode(code)).into_iter().map(f64::from).collect();
-            left_out = Some(errors(
-                labels.heads(),
-                left.iter().map(row).map(|(code, wanted)| (guess(code), wanted)),
-            ));
-        }
-        let (all, all_wanted): (Vec<&[f32]>, Vec<&[f64]>) = (0..codes.len()).map(|at| row(&at)).unzip();
-        let model = Model::fit(space, &all, &all_wanted, &known, self.pseudo, &mut rng);
-        for (scale, errors) in labels.scales.iter_mut().zip(left_out.into_iter().flatten()) {
-            scale.left_out(errors.into_iter());
+            let mut folds = stream(0, "predictor/encoder-decoder/folds", rated.len() as u64);
+            let errors = left_out(&labels, &mut folds, |kept, left| {
+                let trial = fit(kept);
+                let guess = |at: &usize| trial.guess(&trial.encode(&codes[*at]));
+                left.iter().map(|at| guess(at).into_iter().map(f64::from).collect()).collect()
+            });
+            labels
+                .scales
+                .iter_mut()
+                .zip(errors)
+                .for_each(|(scale, errors)| scale.left_out(errors.into_iter()));
         }
         self.fitted = Some((model, labels.scales));
         Ok(())

@@ -1,8 +1,8 @@
 //! A network of two dense layers on the one-hot genes.
 
-use super::heads::{Labels, errors, slopes};
+use super::heads::{Labels, left_out, slopes};
 use super::net::{Adam, Dense, cosine, rectify, unrectify};
-use super::scale::{Normal, fifth};
+use super::scale::Normal;
 use super::{Guess, Predictor, unfitted};
 use crate::error::Result;
 use crate::rand::{Draw, Rng, stream};
@@ -85,14 +85,17 @@ impl Predictor for Mlp {
         let mut labels = Labels::of("mlp", rated)?;
         let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
         let mut rng = stream(0, "predictor/mlp", rated.len() as u64);
-        let (kept, left) = fifth(rated.len(), &mut rng);
         let row = |at: &usize| (codes[*at].as_slice(), labels.rows[*at].as_slice());
-        let (some, some_wanted): (Vec<&[f32]>, Vec<&[f64]>) = kept.iter().map(row).unzip();
-        let trial = Layers::fit(&some, &some_wanted, &mut rng);
-        let errors =
-            errors(labels.heads(), left.iter().map(row).map(|(code, wanted)| (trial.guess(code), wanted)));
-        let (all, all_wanted): (Vec<&[f32]>, Vec<&[f64]>) = (0..codes.len()).map(|at| row(&at)).unzip();
-        let layers = Layers::fit(&all, &all_wanted, &mut rng);
+        let mut fit = |at: &[usize]| {
+            let (codes, wanted): (Vec<&[f32]>, Vec<&[f64]>) = at.iter().map(row).unzip();
+            Layers::fit(&codes, &wanted, &mut rng)
+        };
+        let layers = fit(&(0..codes.len()).collect::<Vec<_>>());
+        let mut folds = stream(0, "predictor/mlp/folds", rated.len() as u64);
+        let errors = left_out(&labels, &mut folds, |kept, left| {
+            let layers = fit(kept);
+            left.iter().map(|at| layers.guess(&codes[*at])).collect()
+        });
         labels.scales.iter_mut().zip(errors).for_each(|(scale, errors)| scale.left_out(errors.into_iter()));
         self.fitted = Some((layers, labels.scales));
         Ok(())

@@ -63,7 +63,7 @@ impl Dense {
     }
 }
 
-/// A dot product in four partial sums, which the compiler turns into vector instructions.
+/// A dot product in eight partial sums, which the compiler turns into vector instructions.
 pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     let mut sums = [0.0f32; 8];
     let (heads, rest) = (a.chunks_exact(8), a.len() / 8 * 8);

@@ -1,7 +1,6 @@
 //! Scores as normal scores: what predictors are fitted to, and the way back with an interval.
 
 use super::Guess;
-use crate::rand::{Draw, Rng};
 
 /// A map between values and normal scores, taken from the ranks of rated architectures: one network that learnt nothing does not
 /// stretch the scale for all others.
@@ -39,17 +38,22 @@ impl Normal {
         line(&self.values, &self.scores, value)
     }
 
-    /// Errors on architectures that were left out: the interval is their 90 % quantile, as split conformal prediction has it.
+    /// Errors on architectures that were left out: the interval is their 90 % quantile, as conformal prediction has it. Fewer than 9 errors
+    /// have none, and the interval is unbounded.
     pub(super) fn left_out(&mut self, errors: impl Iterator<Item = f64>) {
         let mut errors: Vec<f64> = errors.map(f64::abs).collect();
         errors.sort_by(f64::total_cmp);
         let place = ((errors.len() + 1) as f64 * 0.9).ceil() as usize;
-        self.reach = errors.get(place.min(errors.len()).max(1) - 1).copied().unwrap_or(f64::INFINITY);
+        self.reach = place.checked_sub(1).and_then(|at| errors.get(at)).copied().unwrap_or(f64::INFINITY);
     }
 
     /// A guess in the unit of the values.
     pub(super) fn guess(&self, score: f64) -> Guess {
         let back = |score: f64| line(&self.scores, &self.values, score);
+        if self.values.len() < 2 {
+            // One value says nothing of how far others are.
+            return Guess { value: back(score), low: f64::NEG_INFINITY, high: f64::INFINITY };
+        }
         Guess { value: back(score), low: back(score - self.reach), high: back(score + self.reach) }
     }
 }
@@ -115,14 +119,6 @@ fn quantile(p: f64) -> f64 {
     }
 }
 
-/// Indices of four fifths and of the rest, at random; the rest has at least one.
-pub(super) fn fifth(count: usize, rng: &mut Rng) -> (Vec<usize>, Vec<usize>) {
-    let mut order: Vec<usize> = (0..count).collect();
-    rng.shuffle(&mut order);
-    let kept = order.split_off((count / 5).max(1));
-    (kept, order)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -142,5 +138,10 @@ mod tests {
         assert!((normal.reach - 1.8).abs() < 1e-9);
         let guess = normal.guess(0.0);
         assert!(guess.low < guess.value && guess.value < guess.high);
+        normal.left_out((0..8).map(f64::from));
+        assert_eq!(normal.reach, f64::INFINITY, "8 errors have no 90 % quantile");
+        let mut equal = Normal::of(&[3.0; 20]);
+        equal.left_out((0..20).map(f64::from));
+        assert_eq!(equal.guess(0.5), Guess { value: 3.0, low: f64::NEG_INFINITY, high: f64::INFINITY });
     }
 }

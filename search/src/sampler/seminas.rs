@@ -76,7 +76,8 @@ impl Sampler for Seminas {
             }
             if candidates.len() < *batch {
                 let near: Vec<&Genes> = best.iter().map(|at| &rated[*at].0).collect();
-                let more = around(&near, &known, *batch, space, budget, rng)?;
+                let planned: BTreeSet<&Genes> = known.iter().copied().chain(&candidates).collect();
+                let more = around(&near, &planned, *batch, space, budget, rng)?;
                 candidates.extend(more);
             }
             let guesses: Vec<f64> =

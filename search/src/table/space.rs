@@ -54,7 +54,9 @@ impl TableSpace {
     pub fn new(definition: Definition, rows: Rows) -> Result<Self> {
         let (genes, encoding, values) = encoding::read(&definition, &rows)?;
         let mut hash = Sha256::new();
-        hash.update(format!("{:?}{:?}", definition.kind, definition.edges));
+        let Definition { kind, edges, none, skip, params, flops, .. } = &definition;
+        // What a member's graph, its key or its corners follow from, beside the rows.
+        hash.update(format!("{kind:?}{edges:?}{none:?}{skip:?}{params:?}{flops:?}"));
         for gene in &genes {
             hash.update(format!("{} {:?}\n", gene.name, gene.options));
         }
@@ -99,7 +101,7 @@ impl TableSpace {
         Ok(self.row_of.iter().map(|row| all[*row]).collect())
     }
 
-    /// Something equal exactly for equal architectures, member by member: the definition's column, else a key of our own.
+    /// Something equal for equal architectures, member by member: the definition's column, else a key of our own.
     ///
     /// # Errors
     /// When the column is not there.

@@ -159,11 +159,27 @@ fn command() -> String {
     format!("masktas {}", words.map(word).collect::<Vec<_>>().join(" "))
 }
 
+/// Reads `column=number`, what `flag` takes; `example` is how the error shows it.
+fn column_number<T: std::str::FromStr>(
+    flag: &str,
+    text: &str,
+    example: &str,
+) -> Result<(String, T), Failure> {
+    let parts =
+        text.split_once('=').and_then(|(column, number)| Some((column.to_owned(), number.parse().ok()?)));
+    parts.ok_or_else(|| {
+        Failure::usage(format!("{flag} {text} is not COLUMN=NUMBER; write it like {flag} {example}"))
+    })
+}
+
 fn number(value: f64) -> String {
     format!("{value:.3}")
 }
 
 fn interval(summary: &Summary) -> String {
+    if summary.count < 2 {
+        return "-".to_owned();
+    }
     format!("{:.3} to {:.3}", summary.low, summary.high)
 }
 

@@ -8,7 +8,7 @@ use masktas_search::report::Comparison;
 use masktas_search::table::TableSpace;
 use serde_json::{Value, json};
 
-use super::{Both, Options, command, interval, number, signed, within};
+use super::{Both, Options, column_number, command, interval, number, signed, within};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::Failure;
 
@@ -18,7 +18,11 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
     }
     let kept = options.kept(console)?;
     let (names, labels, splits) = (options.predictors.clone(), options.labels.clone(), options.seeds);
-    let beside = options.beside.as_deref().map(beside).transpose()?;
+    let beside = options
+        .beside
+        .as_deref()
+        .map(|text| column_number("--beside", text, "cifar10_valid_12=200"))
+        .transpose()?;
     let task = PredictorTask { space, score, names, labels, splits, beside };
     let reporter = &mut console.reporter;
     let rows = task.names.len() * task.labels.len() * (1 + usize::from(task.beside.is_some()));
@@ -95,18 +99,6 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
         "csv": options.csv, "page": options.page(),
     });
     Ok(Answer::new(text, json))
-}
-
-/// Reads `column=count`.
-fn beside(text: &str) -> Result<(String, usize), Failure> {
-    let parts = text
-        .split_once('=')
-        .and_then(|(column, count)| Some((column.to_owned(), count.parse::<usize>().ok()?)));
-    parts.filter(|(_, count)| *count > 0).ok_or_else(|| {
-        Failure::usage(format!(
-            "--beside {text} is not COLUMN=NUMBER; write it like --beside cifar10_valid_12=200"
-        ))
-    })
 }
 
 fn taus(rows: &[PredictorRow]) -> String {

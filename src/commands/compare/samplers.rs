@@ -6,9 +6,8 @@ use masktas_search::report::Comparison;
 use masktas_search::table::TableSpace;
 use serde_json::{Value, json};
 
-use super::{Both, Options, command, curves, interval, number, percent, signed, within};
+use super::{Both, Options, column_number, command, curves, interval, number, percent, signed, within};
 use crate::console::{Answer, Console, Outcome};
-use crate::exit::Failure;
 
 pub fn run(
     options: &Options,
@@ -18,7 +17,8 @@ pub fn run(
     console: &mut Console,
 ) -> Outcome {
     let entrants = options.entrants()?;
-    let limit = options.limit.as_deref().map(limit).transpose()?;
+    let limit =
+        options.limit.as_deref().map(|text| column_number("--limit", text, "flops_m_c10=100")).transpose()?;
     let kept = options.kept(console)?;
     let task = Task { space, score, report, limit, queries: options.queries, seeds: options.seeds };
     let reporter = &mut console.reporter;
@@ -91,13 +91,4 @@ pub fn run(
         "samplers": serde_json::to_value(&rows).unwrap_or(Value::Null), "csv": options.csv, "page": options.page(),
     });
     Ok(Answer::new(text, json))
-}
-
-/// Reads `column=most`.
-fn limit(text: &str) -> Result<(String, f64), Failure> {
-    let parts =
-        text.split_once('=').and_then(|(column, most)| Some((column.to_owned(), most.parse::<f64>().ok()?)));
-    parts.filter(|(_, most)| most.is_finite()).ok_or_else(|| {
-        Failure::usage(format!("--limit {text} is not COLUMN=NUMBER; write it like --limit flops_m_c10=100"))
-    })
 }
