@@ -5,7 +5,8 @@
 
 Each is a process of its own that runs when asked, one after the other, round by round (`bench_runtime.py` has the protocol).
 burn runs a forward pass written in its own operations with the weights of FILE; wonnx a file spelt in what it has (`plain_vit.py`), and
-so do we beside it. Answers are compared before anything is timed. A share is our time divided by the peer's: its speed as a part of ours.
+so do we beside it. Answers are compared before anything is timed, and a peer that names another adapter than ours is not timed; wonnx
+names none, so the driver file is all that is known of its. A share is our time divided by the peer's: its speed as a part of ours.
 """
 
 import argparse
@@ -67,6 +68,13 @@ def bench(name: str, model: str, peer: str, command: str, driver: Path | None, a
         ours = begin([arguments.ours, model, str(pixels)], environment, arguments.patience)
         if isinstance(ours, str):
             raise SystemExit(f"bench_peers: {name} on {row['driver']}: {ours}")
+        row |= {"adapter": ours.about["adapter"], "about": other.about}
+        # Ours is the name with kind and driver behind it. A peer that names none is told as such.
+        theirs = row["peer_adapter"] = other.about.get("adapter")
+        if theirs is not None and not (theirs and named(row["adapter"], theirs)):
+            ours.close()
+            other.close()
+            return row | {"error": f"it ran on the adapter '{theirs}'"}
         answers = []
         for worker, file in ((ours, "ours"), (other, "theirs")):
             path = Path(folder, file)
@@ -78,7 +86,7 @@ def bench(name: str, model: str, peer: str, command: str, driver: Path | None, a
         if answers[0].shape != answers[1].shape:
             return row | {"error": f"answers of {answers[0].size} and {answers[1].size} numbers"}
         difference = float(numpy.abs(answers[0] - answers[1]).max() / numpy.abs(answers[0]).max())
-        row |= {"adapter": ours.about["adapter"], "difference": difference, "about": other.about}
+        row["difference"] = difference
         if not difference <= AGREES:
             return row | {"error": f"the answers differ by {difference:.1e}, at most {AGREES} is allowed; nothing was timed"}
         load = os.getloadavg()[0]
@@ -101,11 +109,18 @@ def bench(name: str, model: str, peer: str, command: str, driver: Path | None, a
     return row
 
 
+def named(adapter: str, name: str) -> bool:
+    """Whether `adapter`, as our runtime writes one, has this name."""
+    return adapter == name or adapter.startswith(f"{name} (")
+
+
 def show(row: dict) -> str:
     head = f"{row['model']} on {row.get('adapter', row['driver'])}, beside {row['peer']}"
     if "share" not in row:
         return f"{head}: no time, because {row['error']}"
     lines = [f"{head}: answers differ by {row['difference']:.1e}, load {row['load'][0]:.1f} to {row['load'][1]:.1f}"]
+    if row["peer_adapter"] is None:
+        lines.append(f"  {row['peer']} names no adapter: which one it ran on is not known")
     for title, key in (("wall, median", "wall_ms"), ("wall, least", "least_ms"), ("processor", "processor_ms")):
         a, b = row["ours"][key], row[row["peer"]][key]
         lines.append(f"  {title:13} ours {a:9.1f} ms   {row['peer']:5} {b:9.1f} ms   share of our speed {a / b:.3f}")
