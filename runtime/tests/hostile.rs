@@ -10,6 +10,7 @@ use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use masktas_runtime::onnx;
@@ -86,8 +87,12 @@ impl Random {
     }
 }
 
-/// Reads and plans what is given; an error is fine, a panic, much memory or much time is not.
-fn survive(what: impl Fn() -> String, work: impl FnOnce()) {
+/// Held while memory is counted, which is the whole program's.
+static TURN: Mutex<()> = Mutex::new(());
+
+/// Reads and plans what is given; an error is fine, a panic, much memory or much time is not. The most memory it took.
+fn survive(what: impl Fn() -> String, work: impl FnOnce()) -> usize {
+    let _turn = TURN.lock().unwrap_or_else(PoisonError::into_inner);
     MOST.store(NOW.load(Ordering::Relaxed), Ordering::Relaxed);
     let (before, start) = (NOW.load(Ordering::Relaxed), Instant::now());
     let result = catch_unwind(AssertUnwindSafe(work));
@@ -95,6 +100,7 @@ fn survive(what: impl Fn() -> String, work: impl FnOnce()) {
     assert!(result.is_ok(), "{}: it panicked", what());
     assert!(memory < MEMORY_MAX, "{}: it took {memory} bytes", what());
     assert!(took < TIME_MAX, "{}: it took {took:?}", what());
+    memory
 }
 
 fn plan(graph: &Graph) {
@@ -254,6 +260,47 @@ fn nothing_panics() {
         rounds += 1;
     }
     eprintln!("{rounds} rounds in {:?}", start.elapsed());
+}
+
+/// A constant of one byte that `Expand` makes a matrix of, which a product of bytes would pack: the adapter's work, or more than it
+/// holds.
+#[test]
+fn a_byte_expanded_is_not_packed_on_the_host() {
+    use masktas_runtime::{Dtype, graph::GraphBuilder};
+    for extent in [2048, 8192, 65_536] {
+        let mut b = GraphBuilder::new("expanded", 20);
+        let x = b.input("x", Dtype::U8, [1, extent].map(Dim::Fixed));
+        let one = b.constant("one", Tensor::new(vec![1, 1], Data::I8([3].into())).unwrap());
+        let zero = b.constant("zero", Tensor::new(vec![1, 1], Data::I8([2].into())).unwrap());
+        let shape = b.constant("shape", Tensor::i64([2], vec![extent as i64; 2]).unwrap());
+        let wide = b.node("Expand", "wide", &[&one, &shape], []);
+        let points = b.node("Expand", "points", &[&zero, &shape], []);
+        let y = b.node("MatMulInteger", "y", &[&x, &wide, "", &points], []);
+        b.output(&y, Dtype::I32, [1, extent].map(Dim::Fixed));
+        let bytes = models::bytes(&b.finish().unwrap());
+        assert!(bytes.len() < 400);
+        let most = survive(|| format!("{extent}"), || plan(&onnx::read(&bytes).unwrap()));
+        assert!(most < 32 << 20, "{extent}: it took {most} bytes");
+    }
+}
+
+/// An empty Constant in a graph made by a program is refused where it is read.
+#[test]
+fn an_empty_constant_is_refused() {
+    use masktas_runtime::{Dtype, graph::GraphBuilder};
+    for data in [Data::I8([].into()), Data::F32([].into())] {
+        let mut b = GraphBuilder::new("empty", 20);
+        let kind = data.dtype();
+        let bytes = kind == Dtype::I8;
+        let x = b.input("x", if bytes { Dtype::U8 } else { kind }, [3, 0].map(Dim::Fixed));
+        let value = Attribute::Tensor(Tensor::new(vec![0, 4], data).unwrap());
+        let w = b.node("Constant", "w", &[], [("value", value)]);
+        let y = b.node(if bytes { "MatMulInteger" } else { "MatMul" }, "y", &[&x, &w], []);
+        b.output(&y, if bytes { Dtype::I32 } else { kind }, [3, 4].map(Dim::Fixed));
+        let graph = b.finish().unwrap();
+        survive(|| "empty".to_owned(), || plan(&graph));
+        assert!(plan_with(&graph, &Target::software(), &PlanOptions::default()).is_err());
+    }
 }
 
 /// Files that libFuzzer starts from (`make fuzz`): the small models, and what it found.

@@ -7,6 +7,12 @@ use crate::tensor::{Data, Dtype, Tensor, f32_to_bf16, f32_to_half, half_to_f64};
 /// Elements that are folded however few the operands have.
 const FOLD_MAX: usize = 1 << 20;
 
+/// Whether `total` elements out of constants of `given` are few enough to be computed here. Much is not made out of little: a
+/// model of a few bytes could fill all memory.
+pub(crate) fn folds(total: usize, given: usize) -> bool {
+    total <= given.saturating_mul(4).max(FOLD_MAX)
+}
+
 /// One number while it is computed.
 #[derive(Clone, Copy)]
 enum Number {
@@ -41,9 +47,8 @@ pub(crate) fn evaluate(program: &Program, op: &Op) -> Option<Tensor> {
     let inputs = inputs?;
     let mut walks: Vec<_> = inputs.iter().map(|(_, view)| view.positions()).collect();
     let total = op.output.view.elements();
-    // Folding must not make much out of little: a model of a few bytes could fill all memory.
     let given = inputs.iter().map(|(tensor, _)| tensor.elements()).max().unwrap_or(0);
-    if total > given.saturating_mul(4).max(FOLD_MAX) {
+    if !folds(total, given) {
         return None;
     }
     let mut results = Vec::with_capacity(total);

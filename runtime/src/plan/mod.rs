@@ -179,7 +179,7 @@ pub fn plan_with(graph: &Graph, target: &Target, options: &PlanOptions) -> Resul
     if options.precision == Precision::F16 && !target.f16 {
         return Err(Error::Unsupported {
             what: "precision f16".to_owned(),
-            why: "the target lacks 16-bit floats (SHADER_F16); plan with precision f32".to_owned(),
+            why: "16-bit floats (SHADER_F16) on a target that has none (precision f32 wants none)".to_owned(),
         });
     }
     graph.validate()?;

@@ -68,7 +68,7 @@ impl fmt::Display for Info {
             };
             writeln!(
                 f,
-                "{at:>4}  {:<12} kernel {:<3} {x} x {y} x {z} groups  buffers {} -> {written}  {named}{more}",
+                "{at:>4}  {:<13} kernel {:<3} {x} x {y} x {z} groups  buffers {} -> {written}  {named}{more}",
                 dispatch.family,
                 dispatch.kernel,
                 buffers.join(" "),

@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Gpu, Model, Options, Session};
+use super::{Gpu, Model, Options, Session, player};
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::plan::AdapterClass;
+use crate::plan::{AdapterClass, Precision};
 use crate::tensor::Tensor;
 
 /// Runs of each variant; the least time counts, because a busy machine only ever adds.
@@ -88,7 +88,8 @@ impl Session {
     /// Puts a model on an adapter with the kernel variants that run it fastest there. Each variant is loaded
     /// and run a few times on zeros, which takes seconds; `announce` is told each variant with its time in
     /// milliseconds as it is found. With `cache`, the path of a file, the choice is kept there by adapter,
-    /// driver and model, and known the next time.
+    /// driver and model, and known the next time. Tried are those variants that `options` allow: of its class where one is
+    /// given, without subgroups where these are switched off; a choice among fewer is kept as one of its own.
     ///
     /// # Errors
     /// As [`Session::load`]; [`Error::Io`] when the choice cannot be kept.
@@ -96,15 +97,30 @@ impl Session {
         model: impl Into<Model<'a>>,
         options: &Options,
         cache: Option<&Path>,
-        mut announce: impl FnMut(Variant, f64),
+        announce: impl FnMut(Variant, f64),
     ) -> Result<(Session, Tuned)> {
         let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
+        Session::load_tuned_on(&gpu, model, options, cache, announce)
+    }
+
+    /// As [`Session::load_tuned`] on an open device; of `options` those that choose an adapter are not looked at.
+    ///
+    /// # Errors
+    /// As [`Session::load_tuned`].
+    pub fn load_tuned_on<'a>(
+        gpu: &Gpu,
+        model: impl Into<Model<'a>>,
+        options: &Options,
+        cache: Option<&Path>,
+        mut announce: impl FnMut(Variant, f64),
+    ) -> Result<(Session, Tuned)> {
+        able(gpu, options)?;
         let mut read = None;
         let graph = model.into().graph(&mut read)?;
-        let with = |variant: Variant| Session::load_on(&gpu, graph, &variant.chosen(options));
+        let with = |variant: Variant| Session::load_on(gpu, graph, &variant.chosen(options));
         let mut known = cache.map(Cache::read).unwrap_or_default();
-        let key = key(&gpu, graph, options)?;
-        let possible = variants(&gpu);
+        let key = key(gpu, graph, options)?;
+        let possible = variants(gpu, options);
         if let Some(variant) = known.choices.get(&key).copied().filter(|v| possible.contains(v)) {
             return Ok((with(variant)?, Tuned { variant, tried: Vec::new() }));
         }
@@ -135,6 +151,7 @@ impl Session {
 impl Session {
     /// As [`Session::load`], with the kernel variants that [`Session::load_tuned`] kept in the file `cache` for this adapter,
     /// driver and model; nothing is tried. The variant is told, or `None` where none was kept and the adapter's class decides.
+    /// What `options` say of class and subgroups holds: a choice that was made without them is another.
     ///
     /// # Errors
     /// As [`Session::load`].
@@ -144,22 +161,41 @@ impl Session {
         cache: &Path,
     ) -> Result<(Session, Option<Variant>)> {
         let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
+        Session::load_kept_on(&gpu, model, options, cache)
+    }
+
+    /// As [`Session::load_kept`] on an open device; of `options` those that choose an adapter are not looked at.
+    ///
+    /// # Errors
+    /// As [`Session::load_on`].
+    pub fn load_kept_on<'a>(
+        gpu: &Gpu,
+        model: impl Into<Model<'a>>,
+        options: &Options,
+        cache: &Path,
+    ) -> Result<(Session, Option<Variant>)> {
+        able(gpu, options)?;
         let mut read = None;
         let graph = model.into().graph(&mut read)?;
         let known = Cache::read(cache).choices;
         // What a choice is kept under takes a plan to find out.
         let kept = match known.is_empty() {
             true => None,
-            false => known.get(&key(&gpu, graph, options)?).copied(),
+            false => known.get(&key(gpu, graph, options)?).copied(),
         };
-        let kept = kept.filter(|variant| variants(&gpu).contains(variant));
+        let kept = kept.filter(|variant| variants(gpu, options).contains(variant));
         let chosen = kept.map_or_else(|| options.clone(), |variant| variant.chosen(options));
-        Ok((Session::load_on(&gpu, graph, &chosen)?, kept))
+        Ok((Session::load_on(gpu, graph, &chosen)?, kept))
     }
 }
 
-/// What can run on the device.
-fn variants(gpu: &Gpu) -> Vec<Variant> {
+/// Refuses a device that lacks what `options` want, before anything is planned for it.
+fn able(gpu: &Gpu, options: &Options) -> Result<()> {
+    if options.precision == Precision::F16 { player::f16(gpu, "precision f16") } else { Ok(()) }
+}
+
+/// What can run on the device and is allowed.
+fn variants(gpu: &Gpu, options: &Options) -> Vec<Variant> {
     let target = &gpu.adapter().target;
     let mut variants = Vec::new();
     if target.subgroups && target.subgroup_size > 0 {
@@ -167,6 +203,8 @@ fn variants(gpu: &Gpu) -> Vec<Variant> {
     }
     variants.push(Variant { class: AdapterClass::Software, subgroups: false });
     variants.push(Variant { class: AdapterClass::Gpu, subgroups: false });
+    variants.retain(|variant| options.class.is_none_or(|class| class == variant.class));
+    variants.retain(|variant| options.subgroups || !variant.subgroups);
     variants
 }
 
@@ -178,7 +216,15 @@ fn key(gpu: &Gpu, graph: &Graph, options: &Options) -> Result<String> {
     for byte in plan.kernels.iter().flat_map(|text| text.bytes()) {
         hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
     }
-    Ok(format!("{}; masktas {}; {hash:016x}", gpu.adapter(), env!("CARGO_PKG_VERSION")))
+    let mut key = format!("{}; masktas {}; {hash:016x}", gpu.adapter(), env!("CARGO_PKG_VERSION"));
+    // A choice among fewer variants is not one among all.
+    if let Some(class) = options.class {
+        key += &format!("; {class:?} alone");
+    }
+    if !options.subgroups {
+        key += "; no subgroups";
+    }
+    Ok(key)
 }
 
 /// The least time of a run on zeros, in milliseconds, after one that compiles the kernels.

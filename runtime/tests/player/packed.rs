@@ -130,13 +130,15 @@ fn products_of_bytes_are_exact_with_every_type_and_zero_point() {
 /// Heads side by side, a matrix for all of a stack, vectors: the answer is that of the kernel without words.
 #[test]
 fn stacks_and_vectors_of_bytes_are_exact() {
-    let shapes: [(&[usize], &[usize]); 6] = [
+    let shapes: [(&[usize], &[usize]); 8] = [
         (&[2, 3, 5, 16], &[2, 3, 16, 8]),
         (&[2, 1, 5, 7], &[3, 7, 4]),
         (&[4, 5, 8], &[8, 12]),
         (&[9], &[9, 4]),
         (&[3, 9], &[9]),
         (&[6], &[6]),
+        (&[3, 9], &[1, 9, 4]),
+        (&[9], &[1, 1, 9, 4]),
     ];
     for (left, right) in shapes {
         for constant in [false, true] {
@@ -275,6 +277,105 @@ fn patches_of_bytes_are_exact() {
             for (how, answer) in &answers {
                 assert_eq!(answer, &answers[0].1, "window {window}, linear {linear}, {how}");
             }
+        }
+    }
+}
+
+/// Zero points with as many axes as their operand, where that has more axes of one than the result is walked by.
+#[test]
+fn zero_points_of_many_axes_are_exact() {
+    let cases: [(&[usize], &[usize], &[usize], &[usize]); 3] = [
+        (&[3, 9], &[1, 9, 4], &[3, 1], &[1, 1, 4]),
+        (&[2, 3, 9], &[2, 9, 4], &[2, 3, 1], &[2, 1, 4]),
+        (&[2, 3, 9], &[9, 4], &[2, 3, 1], &[1, 4]),
+    ];
+    for (left, right, first, second) in cases {
+        for constant in [false, true] {
+            let (a, b) = (tensor(left, Dtype::U8, 3), tensor(right, Dtype::I8, 4));
+            let (y, z) = (tensor(first, Dtype::U8, 5), tensor(second, Dtype::I8, 6));
+            let mut builder = GraphBuilder::new("axes", 20);
+            let dims = |shape: &[usize]| shape.iter().map(|e| Dim::Fixed(*e)).collect::<Vec<_>>();
+            let x = builder.input("a", Dtype::U8, dims(left));
+            let w = match constant {
+                true => builder.constant("b", b.clone()),
+                false => builder.input("b", Dtype::I8, dims(right)),
+            };
+            let (y, z) = (builder.constant("y", y), builder.constant("z", z));
+            let out = builder.node("MatMulInteger", "out", &[&x, &w, &y, &z], []);
+            let graph = unchecked(builder, &[&out]);
+            let mut inputs = vec![("a", a)];
+            if !constant {
+                inputs.push(("b", b));
+            }
+            let plans = plans(&graph);
+            if !adapter() {
+                continue;
+            }
+            // The kernel without words subtracts each zero point before it multiplies.
+            let answers: Vec<_> = plans.into_iter().map(|(how, plan)| (how, run(plan, &inputs))).collect();
+            let naive = answers.iter().find(|(how, _)| how.contains("pack: false")).unwrap().1.clone();
+            for (how, answer) in answers {
+                assert_eq!(answer, naive, "{left:?} x {right:?}, {how}");
+            }
+        }
+    }
+}
+
+/// ONNX gives a zero point its operand's type; another would be shifted wrongly.
+#[test]
+fn zero_points_of_another_type_are_refused() {
+    let point = |dtype: Dtype| match dtype {
+        Dtype::F32 => Tensor::f32([], vec![1.0]).unwrap(),
+        _ => tensor(&[], dtype, 1),
+    };
+    for op in ["MatMulInteger", "ConvInteger", "QLinearMatMul", "QLinearConv"] {
+        for (wrong, own, other) in
+            [(0, Dtype::U8, Dtype::I8), (1, Dtype::I8, Dtype::U8), (0, Dtype::U8, Dtype::F32)]
+        {
+            let mut b = GraphBuilder::new("mixed", 20);
+            let conv = op.ends_with("Conv") || op.starts_with("Conv");
+            let shape = if conv { vec![1, 4, 4, 4] } else { vec![4, 4] };
+            let x = b.input("x", Dtype::U8, shape.iter().map(|e| Dim::Fixed(*e)).collect::<Vec<_>>());
+            let w = b.constant("w", tensor(&if conv { vec![4, 4, 2, 2] } else { shape }, Dtype::I8, 2));
+            let types = [0, 1].map(|at| if at == wrong { other } else { [Dtype::U8, Dtype::I8][at] });
+            let points = [b.constant("y", point(types[0])), b.constant("z", point(types[1]))];
+            let scale = b.constant("s", Tensor::f32([], vec![0.5]).unwrap());
+            let o = b.constant("o", tensor(&[], Dtype::U8, 3));
+            let [y, z] = &points;
+            let inputs = match op.starts_with("QLinear") {
+                true => vec![x.as_str(), &scale, y, &w, &scale, z, &scale, &o],
+                false => vec![x.as_str(), &w, y, z],
+            };
+            b.node(op, "out", &inputs, []);
+            b.output("out", Dtype::F32, []);
+            let error = b.finish().unwrap().shapes(&Default::default()).unwrap_err().to_string();
+            let named = [
+                format!("'out' ({op})"),
+                format!("'{}'", points[wrong]),
+                format!("{own:?}"),
+                format!("{other:?}"),
+            ];
+            assert!(named.iter().all(|name| error.contains(name)), "{error}");
+        }
+    }
+}
+
+/// The shift of a sum of 2^24 bytes is 2^31, beyond a literal of 32 bits: it is written modulo 2^32, as the sums are.
+#[test]
+fn deep_products_have_valid_kernels() {
+    for depth in [1 << 24, 1 << 25] {
+        let mut builder = GraphBuilder::new("deep", 20);
+        let a = builder.input("a", Dtype::U8, [1, depth].map(Dim::Fixed));
+        let b = builder.input("b", Dtype::U8, [depth, 1].map(Dim::Fixed));
+        let out = builder.node("MatMulInteger", "out", &[&a, &b], []);
+        let graph = unchecked(builder, &[&out]);
+        for target in [Target::webgpu_minimum(), Target::software()] {
+            let plan = plan_with(&graph, &target, &PlanOptions::default()).unwrap();
+            validate(&plan);
+            assert!(plan.dispatches.iter().any(|dispatch| dispatch.family == "packed-matmul"));
+            assert!(plan.kernels.iter().all(|text| !text.contains("(2147483648)")));
+            let least = plan.kernels.iter().any(|text| text.contains("i32(-2147483648)"));
+            assert_eq!(least, depth == 1 << 24);
         }
     }
 }

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use crate::common::vit::Vit;
 use crate::common::{adapter, compare, random, unchecked};
 use masktas_runtime::graph::GraphBuilder;
-use masktas_runtime::plan::{BufferRole, Passes, Plan, PlanOptions, Precision, Target, plan, plan_with};
-use masktas_runtime::session::{AdapterKind, Gpu, Memory, Options, Session};
+use masktas_runtime::plan::{
+    AdapterClass, BufferRole, Passes, Plan, PlanOptions, Precision, Target, plan, plan_with,
+};
+use masktas_runtime::session::{AdapterKind, Gpu, Memory, Options, Session, Variant};
 use masktas_runtime::{Dim, Dtype, Error, Graph, Interpolation, Preprocess, Tensor};
 
 const SMALL: Vit = Vit { image: 12, patch: 4, width: 24, heads: 2, head: 8, hidden: 36, depth: 2 };
@@ -85,7 +87,13 @@ fn half_precision_wants_the_feature() {
     let planned = PlanOptions { precision: Precision::F16, ..PlanOptions::default() };
     let plan = plan_with(&graph, &target, &planned).unwrap();
     let played = Session::from_plan_on(&gpu, plan).unwrap_err();
-    for error in [loaded, played] {
+    // Also where kernels are chosen: before anything is planned, which would know no adapter to name.
+    let file = std::env::temp_dir().join(format!("masktas-halves-{}.json", std::process::id()));
+    Session::load_tuned_on(&gpu, &doubled(), &sized(2), Some(&file), |_, _| ()).unwrap();
+    let tuned = Session::load_tuned_on(&gpu, &graph, &options, None, |_, _| ()).unwrap_err();
+    let kept = Session::load_kept_on(&gpu, &graph, &options, &file).unwrap_err();
+    std::fs::remove_file(&file).unwrap();
+    for error in [loaded, played, tuned, kept] {
         let text = error.to_string();
         assert!(matches!(error, Error::MissingFeature { .. }), "{text}");
         assert!(text.contains(&gpu.adapter().name) && text.contains("SHADER_F16"), "{text}");
@@ -277,6 +285,15 @@ fn a_tune_tries_every_variant_once() {
         compare("kept", &session.run(&inputs).unwrap()[0].1, &want[0].1, 5e-6);
         let other = Options { passes: Passes::NONE, ..Options::default() };
         assert_eq!(Session::load_kept(&graph, &other, &file).unwrap().1, None);
+    }
+    // What the options say of kernels holds: among fewer variants the choice is another.
+    for (class, subgroups) in [(Some(AdapterClass::Gpu), true), (Some(AdapterClass::Software), false), (None, false)] {
+        let options = Options { class, subgroups, ..Options::default() };
+        assert_eq!(Session::load_kept(&graph, &options, &file).unwrap().1, None);
+        let (_, tuned) = Session::load_tuned(&graph, &options, Some(&file), |_, _| ()).unwrap();
+        let allowed = |v: &Variant| class.is_none_or(|class| v.class == class) && (subgroups || !v.subgroups);
+        assert!(!tuned.tried.is_empty() && tuned.tried.iter().all(|(variant, _)| allowed(variant)), "{tuned:?}");
+        assert_eq!(Session::load_kept(&graph, &options, &file).unwrap().1, Some(tuned.variant));
     }
     // Another model is another choice.
     let other = Vit { depth: 1, ..SMALL }.build().0;

@@ -50,13 +50,31 @@ fn bytes(call: &Call<'_>, operands: [usize; 2]) -> Result<()> {
     Ok(())
 }
 
+/// A zero point is of its operand's type: the standard knows no other, and the difference of two others may not fit.
+fn points(call: &Call<'_>, pairs: [(usize, usize); 2]) -> Result<()> {
+    for (index, point) in pairs {
+        let Some(zero) = call.optional(point) else { continue };
+        let dtype = call.input(index)?.dtype;
+        if zero.dtype != dtype {
+            let (of, name) = (call.name(index), call.name(point));
+            return Err(call.node.invalid(format!(
+                "the zero point '{name}' of '{of}' holds {:?}, but '{of}' holds {dtype:?}: both must be of one type",
+                zero.dtype
+            )));
+        }
+    }
+    Ok(())
+}
+
 pub(super) fn matmul_integer(call: &Call<'_>) -> Result<Value> {
     bytes(call, [0, 1])?;
+    points(call, [(0, 2), (1, 3)])?;
     Ok(Value::new(Dtype::I32, matrix::product(call, call.input(0)?, call.input(1)?)?))
 }
 
 pub(super) fn conv_integer(call: &Call<'_>) -> Result<Value> {
     bytes(call, [0, 1])?;
+    points(call, [(0, 2), (1, 3)])?;
     Ok(Value::new(Dtype::I32, matrix::convolved(call, call.input(0)?, call.input(1)?)?))
 }
 
@@ -64,6 +82,7 @@ pub(super) fn conv_integer(call: &Call<'_>) -> Result<Value> {
 /// result's scale and zero point.
 pub(super) fn linear(call: &Call<'_>) -> Result<Value> {
     bytes(call, [0, 3])?;
+    points(call, [(0, 2), (3, 5)])?;
     let dtype = call.input(7)?.dtype;
     let (a, b) = (call.input(0)?, call.input(3)?);
     let shape = match call.node.op.as_str() {

@@ -372,6 +372,8 @@ impl<'g> Lowering<'g> {
     /// Where a named value lies; constants are added when first read.
     fn operand(&mut self, name: &'g str) -> Result<Operand> {
         if let Some(operand) = self.places.get(name) {
+            // An empty Constant may stand there for what is left out, such as the region of a Resize; only to read it is refused.
+            nonempty(name, &operand.view.shape)?;
             return Ok(operand.clone());
         }
         let known = self.value(name)?;

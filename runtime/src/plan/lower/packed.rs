@@ -9,6 +9,7 @@ use super::window::Tiles;
 use crate::error::Result;
 use crate::graph::Node;
 use crate::kernels::{Binary, Core, Expr, Fold, Instr, Operand, Unary, View};
+use crate::plan::host;
 use crate::tensor::{Data, Dtype, Tensor};
 
 /// Integers in one word.
@@ -41,13 +42,18 @@ fn narrow(dtype: Dtype) -> bool {
     matches!(dtype, Dtype::U8 | Dtype::I8)
 }
 
-/// The elements of a constant of 8-bit integers where `view` walks, as signed ones.
-fn signed(tensor: &Tensor, view: &View) -> Option<Vec<i64>> {
+/// The elements of a constant of 8-bit integers where `view` walks, as signed ones; `None` also where the view makes so much
+/// out of little that the adapter must.
+fn signed(tensor: &Tensor, view: &View) -> Option<Vec<i8>> {
+    if !host::folds(view.elements(), tensor.elements()) {
+        return None;
+    }
     let at = |position: i64| {
         let position = usize::try_from(position).ok()?;
         match tensor.data() {
-            Data::U8(values) => values.get(position).map(|value| i64::from(*value) - 128),
-            Data::I8(values) => values.get(position).map(|value| i64::from(*value)),
+            // 128 less, modulo 256.
+            Data::U8(values) => values.get(position).map(|value| (*value ^ 0x80) as i8),
+            Data::I8(values) => values.get(position).copied(),
             _ => None,
         }
     };
@@ -70,7 +76,9 @@ impl<'g> Lowering<'g> {
             shape.iter_mut().skip(axis).take(1).for_each(|extent| *extent = 1);
             shape
         };
-        let (rows, columns) = (kept(&a.values, along_a), kept(&b.values, along_b));
+        let (rows, mut columns) = (kept(&a.values, along_a), kept(&b.values, along_b));
+        // One matrix for all rows may come with more axes of one than the result is walked by.
+        columns.drain(..columns.len().saturating_sub(packed.view.rank()));
         self.centre(node, &mut packed, (a, &[along_a], &rows), (b, &[along_b], &columns))?;
         Ok(Some(packed))
     }
@@ -116,7 +124,7 @@ impl<'g> Lowering<'g> {
                 Some(operand) => {
                     let operand = match operand.view.rank() {
                         0 | 1 => self.along(node, operand, axis, rank)?,
-                        _ => operand.clone(),
+                        _ => lean(operand, rank),
                     };
                     let instr = self.load(node, inputs, &operand, &view.shape)?;
                     let loaded = expr.push(instr);
@@ -137,8 +145,8 @@ impl<'g> Lowering<'g> {
         if let [Some(y), Some(z)] = zeros {
             let depth: usize = a_axes.iter().filter_map(|axis| a.values.view.shape.get(*axis)).product();
             let both = expr.push(Instr::Binary(Binary::Mul, y, z));
-            let times = expr.push(Instr::Int(depth as i64));
-            let part = expr.push(Instr::Binary(Binary::Mul, both, times));
+            let depth = expr.push(Instr::Int(times(depth, 1)));
+            let part = expr.push(Instr::Binary(Binary::Mul, both, depth));
             expr.push(Instr::Binary(Binary::Add, result, part));
         }
         Ok(())
@@ -226,15 +234,31 @@ impl<'g> Lowering<'g> {
         let extent: usize = axes.iter().filter_map(|axis| operand.view.shape.get(*axis)).product();
         let constant = self.program.constant(operand.value).zip(operand.view.permute(&order));
         if let Some(values) = constant.and_then(|(tensor, view)| signed(tensor, &view)) {
-            let sums: Vec<i32> = values.chunks(extent).map(|row| row.iter().sum::<i64>() as i32).collect();
+            let sums: Vec<i32> = values
+                .chunks(extent.max(1))
+                .map(|row| row.iter().map(|value| i64::from(*value)).sum::<i64>() as i32)
+                .collect();
             let name = format!("{}.sums", node.name);
             return Ok(self.program.add_constant(&name, Tensor::new(kept.to_vec(), Data::I32(sums.into()))?));
         }
         let mut expr = Expr::acc();
-        minus(&mut expr, 0, shift(operand.dtype) * extent as i64);
+        minus(&mut expr, 0, times(extent, shift(operand.dtype)));
         let sums = self.folded(node, operand.clone(), axes, Fold::Sum, expr, Vec::new(), Dtype::I32)?;
         Ok(Operand { view: View::contiguous(kept), ..sums })
     }
+}
+
+/// `operand` without its leading axes of one beyond `rank`.
+pub(super) fn lean(operand: &Operand, rank: usize) -> Operand {
+    let View { shape, .. } = &operand.view;
+    let more = shape.iter().take(shape.len().saturating_sub(rank)).take_while(|extent| **extent == 1).count();
+    let view = shape.get(more..).and_then(|shape| operand.view.reshape(shape));
+    view.map_or_else(|| operand.clone(), |view| Operand { view, ..operand.clone() })
+}
+
+/// `count` times `each` as the adapter's 32 bits have it: modulo 2^32, as all sums are.
+fn times(count: usize, each: i64) -> i64 {
+    i64::from((count as i64).wrapping_mul(each) as i32)
 }
 
 /// The instruction at `place` less `amount`.
@@ -247,9 +271,9 @@ fn minus(expr: &mut Expr, place: usize, amount: i64) -> usize {
 }
 
 /// Words of `values`, whose packed axis of `extent` has `inner` elements behind each place.
-fn packed(values: &[i64], extent: usize, inner: usize) -> Vec<i32> {
+fn packed(values: &[i8], extent: usize, inner: usize) -> Vec<i32> {
     let mut words = Vec::with_capacity(values.len().div_ceil(LANES));
-    for block in values.chunks(extent * inner) {
+    for block in values.chunks((extent * inner).max(1)) {
         for rows in block.chunks(LANES * inner) {
             for at in 0..inner {
                 let bytes = rows.iter().skip(at).step_by(inner).map(|value| u32::from(*value as u8));

@@ -1,7 +1,7 @@
 //! Quantisation, and products and convolutions of 8-bit integers, summed exactly in 32 bits.
 
 use super::activation::Writer;
-use super::packed::{Packed, Side};
+use super::packed::{Packed, Side, lean};
 use super::{Lowering, axis};
 use crate::error::Result;
 use crate::graph::Node;
@@ -236,8 +236,10 @@ impl<'g> Lowering<'g> {
         let places = if conv { [channel, channel] } else { [last.saturating_sub(1), last] };
         for (index, axis) in [(1, places[0]), (4, places[1])] {
             let scale = self.input(node, index)?;
-            let scale =
-                if scale.view.rank() > 1 { scale } else { self.along(node, &scale, axis, shape.len())? };
+            let scale = match scale.view.rank() {
+                0 | 1 => self.along(node, &scale, axis, shape.len())?,
+                _ => lean(&scale, shape.len()),
+            };
             let instr = self.load(node, &mut inputs, &scale, &shape)?;
             let scale = expr.push(instr);
             value = expr.push(Instr::Binary(Binary::Mul, value, scale));
@@ -245,7 +247,10 @@ impl<'g> Lowering<'g> {
         let mut parts = Vec::new();
         for index in [6, 7] {
             let part = self.input(node, index)?;
-            let part = if part.view.rank() > 1 { part } else { self.along(node, &part, last, shape.len())? };
+            let part = match part.view.rank() {
+                0 | 1 => self.along(node, &part, last, shape.len())?,
+                _ => lean(&part, shape.len()),
+            };
             let instr = self.load(node, &mut inputs, &part, &shape)?;
             parts.push(self.number(&mut expr, instr, part.dtype));
         }
