@@ -40,7 +40,8 @@ pub enum Precision {
     /// 32-bit floats, which every adapter has.
     #[default]
     F32,
-    /// 16-bit floats, half the memory, rounded once to 11 bits; where the adapter has the feature `SHADER_F16`.
+    /// 16-bit floats, half the memory, rounded once to 11 bits; where the adapter has the feature `SHADER_F16`. A matrix of
+    /// which that would make infinities, or whose largest weight is below 2^-14 and not all of whose weights 16 bits hold, keeps 32.
     F16,
 }
 
@@ -158,6 +159,19 @@ impl Plan {
     pub fn precision(&self) -> Precision {
         let half = self.kernels.iter().any(|text| text.contains(ENABLE_F16));
         if half { Precision::F16 } else { Precision::F32 }
+    }
+
+    /// How many products of floats read weights that are kept in 32 bits.
+    pub(crate) fn wide_products(&self) -> usize {
+        let weight = |dispatch: &Dispatch| {
+            let buffer = dispatch.bindings.get(1).and_then(|binding| self.buffers.get(binding.buffer));
+            buffer.is_some_and(|buffer| buffer.role == BufferRole::Weight)
+        };
+        let half = |dispatch: &Dispatch| {
+            self.kernels.get(dispatch.kernel).is_some_and(|text| text.contains(ENABLE_F16))
+        };
+        let product = |family: &str| family.ends_with("matmul") && !family.starts_with("packed");
+        self.dispatches.iter().filter(|d| product(&d.family) && weight(d) && !half(d)).count()
     }
 }
 

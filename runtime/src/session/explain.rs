@@ -31,7 +31,12 @@ impl fmt::Display for Info {
             writeln!(f, "passes      {}", named(true))?;
             writeln!(f, "switched off {}", named(false))?;
         }
-        writeln!(f, "precision   {}", self.precision)?;
+        let wide = match self.wide_products {
+            0 => String::new(),
+            1 => "; 1 product keeps its weights in 32 bits".to_owned(),
+            many => format!("; {many} products keep their weights in 32 bits"),
+        };
+        writeln!(f, "precision   {}{wide}", self.precision)?;
         writeln!(f, "dispatches  {}", self.dispatches.len())?;
         writeln!(f, "pipelines   {}", self.pipelines)?;
         let count = |role: BufferRole| self.buffers.iter().filter(|buffer| buffer.role == role).count();

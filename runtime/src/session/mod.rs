@@ -197,6 +197,9 @@ pub struct Info {
     pub passes: Option<Passes>,
     /// What the weights of its matrix products are kept as.
     pub precision: Precision,
+    /// Of the matrix products whose weights were to be kept in 16 bits, how many keep 32, because rounding would lose too much
+    /// or other kernels read the weights too; none where 32 were asked for.
+    pub wide_products: usize,
     /// Bytes of its buffers on the adapter, by what they are for.
     pub memory: Memory,
 }
@@ -282,7 +285,12 @@ impl Session {
         let mut read = None;
         let graph = model.into().graph(&mut read)?;
         let plan = plan_with(graph, &target, &options.planned())?;
-        Session::start(plan, graph.metadata.clone(), Some(options.passes), gpu)
+        let wide = plan.wide_products();
+        let mut session = Session::start(plan, graph.metadata.clone(), Some(options.passes), gpu)?;
+        if options.precision == Precision::F16 {
+            session.info.wide_products = wide;
+        }
+        Ok(session)
     }
 
     /// Puts a plan made earlier on an adapter; of `options` only the adapter matters.
@@ -320,6 +328,8 @@ impl Session {
             memory: Memory::of(&plan),
             passes,
             precision: plan.precision(),
+            // Of a plan made earlier only its kernels say what was asked for.
+            wide_products: if plan.precision() == Precision::F16 { plan.wide_products() } else { 0 },
             buffers: plan.buffers,
             dispatches: plan.dispatches,
         };

@@ -125,6 +125,37 @@ fn weights_beyond_16_bits_keep_32() {
     assert_eq!((plan.precision(), plan.weights.len()), (Precision::F32, 32 * 8 * 4));
 }
 
+/// Small weights have fewer bits in 16, or are zero there: their matrix keeps 32, and the session says so.
+#[test]
+fn weights_too_small_for_16_bits_keep_32() {
+    let scaled = |scale: f32| {
+        let values = random(&[32, 8], 1).as_f32().unwrap().iter().map(|v| v * scale).collect::<Vec<_>>();
+        product(Tensor::f32([32, 8], values).unwrap())
+    };
+    let options = PlanOptions { precision: Precision::F16, ..Default::default() };
+    let target = Target { f16: true, ..Target::software() };
+    for (scale, want) in [(1e-8, Precision::F32), (1e-5, Precision::F32), (1e-2, Precision::F16)] {
+        let plan = plan_with(&scaled(scale), &target, &options).unwrap();
+        assert_eq!(plan.precision(), want, "{scale}");
+    }
+    // What 16 bits hold exactly may be as small as they go.
+    let least = Tensor::f32([32, 8], vec![2f32.powi(-24); 256]).unwrap();
+    assert_eq!(plan_with(&product(least), &target, &options).unwrap().precision(), Precision::F16);
+    if !halves() {
+        return;
+    }
+    let options = Options { precision: Precision::F16, ..Options::default() };
+    let session = Session::load(&scaled(1e-8), &options).unwrap();
+    let inputs = [("x", random(&[4, 32], 2))];
+    let full = Session::load(&scaled(1e-8), &Options::default()).unwrap();
+    assert_eq!(session.run(&inputs).unwrap(), full.run(&inputs).unwrap());
+    assert_eq!((session.info().wide_products, full.info().wide_products), (1, 0));
+    assert!(session.info().to_string().contains("f32; 1 product keeps"), "{}", session.info());
+    assert!(!full.info().to_string().contains("keeps"));
+    let half = Session::load(&scaled(1e-2), &options).unwrap();
+    assert_eq!((half.info().precision, half.info().wide_products), (Precision::F16, 0));
+}
+
 #[test]
 fn a_plan_with_halves_comes_back_from_its_files() {
     let graph = product(random(&[32, 8], 2));

@@ -287,12 +287,17 @@ fn a_tune_tries_every_variant_once() {
         assert_eq!(Session::load_kept(&graph, &other, &file).unwrap().1, None);
     }
     // What the options say of kernels holds: among fewer variants the choice is another.
-    for (class, subgroups) in [(Some(AdapterClass::Gpu), true), (Some(AdapterClass::Software), false), (None, false)] {
+    for (class, subgroups) in
+        [(Some(AdapterClass::Gpu), true), (Some(AdapterClass::Software), false), (None, false)]
+    {
         let options = Options { class, subgroups, ..Options::default() };
         assert_eq!(Session::load_kept(&graph, &options, &file).unwrap().1, None);
         let (_, tuned) = Session::load_tuned(&graph, &options, Some(&file), |_, _| ()).unwrap();
         let allowed = |v: &Variant| class.is_none_or(|class| v.class == class) && (subgroups || !v.subgroups);
-        assert!(!tuned.tried.is_empty() && tuned.tried.iter().all(|(variant, _)| allowed(variant)), "{tuned:?}");
+        assert!(
+            !tuned.tried.is_empty() && tuned.tried.iter().all(|(variant, _)| allowed(variant)),
+            "{tuned:?}"
+        );
         assert_eq!(Session::load_kept(&graph, &options, &file).unwrap().1, Some(tuned.variant));
     }
     // Another model is another choice.

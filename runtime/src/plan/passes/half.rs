@@ -1,12 +1,21 @@
 //! Weights of matrix products as 16-bit floats: half the bytes to keep and to read. Sums stay in 32 bits.
 //!
-//! The last of the rewrites, because the others compute with weights in 32 bits. A weight beyond the range of 16 bits keeps
-//! its whole matrix in 32.
+//! The last of the rewrites, because the others compute with weights in 32 bits. A weight that 16 bits round to infinity keeps
+//! its whole matrix in 32; so does a matrix whose largest weight has fewer than 11 bits there, unless none loses any.
 
 use crate::kernels::{Core, Op};
 use crate::plan::passes::normalise::column_sums;
 use crate::plan::program::{Program, Role};
 use crate::tensor::{Data, Dtype, Tensor, f32_to_half, half_to_f64};
+
+/// The least float of 16 bits that has all 11 bits: 2^-14.
+const WHOLE_MIN: f32 = 6.103_515_6e-5;
+
+/// Whether `rounded` is near enough to `values`: finite, and no further off than 11 bits of the largest are.
+fn near(values: &[f32], rounded: &[f32]) -> bool {
+    let largest = values.iter().fold(0.0f32, |most, value| most.max(value.abs()));
+    rounded.iter().all(|value| value.is_finite()) && (largest >= WHOLE_MIN || values == rounded)
+}
 
 pub(super) fn run(program: &mut Program) {
     for value in 0..program.values.len() {
@@ -30,9 +39,10 @@ fn narrow(program: &mut Program, value: usize) -> Option<()> {
         return None;
     }
     let tensor = constant.constant.as_ref()?;
-    let halves: Vec<u16> = tensor.as_f32()?.iter().map(|value| f32_to_half(*value)).collect();
+    let values = tensor.as_f32()?;
+    let halves: Vec<u16> = values.iter().map(|value| f32_to_half(*value)).collect();
     let rounded: Vec<f32> = halves.iter().map(|half| half_to_f64(*half) as f32).collect();
-    if rounded.iter().any(|value| !value.is_finite()) {
+    if !near(values, &rounded) {
         return None;
     }
     let bytes: Vec<u8> = halves.iter().flat_map(|half| half.to_le_bytes()).collect();
