@@ -27,10 +27,15 @@ pub(super) fn run(program: &mut Program, target: &Target) {
 /// The kernel that feeds the one at `index` alone, and both as one.
 fn find(program: &Program, index: usize, most: usize) -> Option<(usize, Op)> {
     let reader = program.ops.get(index).filter(|op| op.core == Core::Map)?;
+    let parts = |value: usize| reader.inputs.iter().filter(move |operand| operand.value == value);
+    // Few kernels read anything twice; only for those is counted who reads and writes.
+    if !reader.inputs.iter().any(|operand| parts(operand.value).nth(1).is_some()) {
+        return None;
+    }
     let (readers, writers) = (program.readers(), program.writers());
     reader.inputs.iter().find_map(|operand| {
         let value = operand.value;
-        let parts: Vec<&Operand> = reader.inputs.iter().filter(|o| o.value == value).collect();
+        let parts: Vec<&Operand> = parts(value).collect();
         let alone = readers.get(value) == Some(&parts.len()) && writers.get(value) == Some(&1);
         let once = parts.iter().map(|part| part.view.elements()).sum::<usize>()
             == program.values.get(value)?.elements();
