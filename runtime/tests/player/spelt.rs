@@ -21,6 +21,10 @@ enum Form {
     Cubes,
     /// The deviation of something else than what it divides.
     OtherDeviation,
+    /// The epsilon added to the root, not under it.
+    EpsilonOutside,
+    /// The mean over one axis, the mean of squares over another.
+    TwoAxes,
 }
 
 /// Two normalisations, each before a product with a bias and a residual: `[2, 9, 16]` in and out.
@@ -45,6 +49,10 @@ fn graph(form: Form, centred: bool) -> Graph {
         } else {
             let along = Attribute::Ints(vec![if form == Form::OtherAxis { 1 } else { -1 }]);
             let axes = || [("axes", along.clone())];
+            let others = match form {
+                Form::TwoAxes => [("axes", Attribute::Ints(vec![1]))],
+                _ => axes(),
+            };
             let (mut c, mut again) = (x.clone(), x.clone());
             if centred {
                 let mean = b.node("ReduceMean", &name("mean"), &[&x], axes());
@@ -61,14 +69,19 @@ fn graph(form: Form, centred: bool) -> Graph {
                 Form::Products => b.node("Mul", &name("square"), &[&again, &again], []),
                 _ => b.node("Pow", &name("square"), &[&again, &exponent], []),
             };
-            let variance = b.node("ReduceMean", &name("variance"), &[&square], axes());
+            let variance = b.node("ReduceMean", &name("variance"), &[&square], others);
             let stable = match form {
+                Form::EpsilonOutside => variance,
                 Form::Products => b.node("Add", &name("stable"), &[&tiny, &variance], []),
                 _ => b.node("Add", &name("stable"), &[&variance, &tiny], []),
             };
             let deviation = match form {
                 Form::Products => b.node("Pow", &name("deviation"), &[&stable, &half], []),
                 _ => b.node("Sqrt", &name("deviation"), &[&stable], []),
+            };
+            let deviation = match form {
+                Form::EpsilonOutside => b.node("Add", &name("outside"), &[&deviation, &tiny], []),
+                _ => deviation,
             };
             let plain = b.node("Div", &name("plain"), &[&c, &deviation], []);
             let gained = b.node("Mul", &name("gained"), &[&plain, &gain], []);
@@ -125,7 +138,8 @@ fn normalisations_spelt_out_are_those_by_name() {
 
 #[test]
 fn what_is_no_normalisation_stays_what_it_is() {
-    for form in [Form::OtherAxis, Form::Cubes, Form::OtherDeviation] {
+    let forms = [Form::OtherAxis, Form::Cubes, Form::OtherDeviation, Form::EpsilonOutside, Form::TwoAxes];
+    for form in forms {
         for centred in [true, false] {
             let graph = graph(form, centred);
             let plan = planned(&graph, Passes::ALL);
