@@ -284,12 +284,12 @@ fn patches_of_bytes_are_exact() {
 /// Zero points with as many axes as their operand, where that has more axes of one than the result is walked by.
 #[test]
 fn zero_points_of_many_axes_are_exact() {
-    let cases: [(&[usize], &[usize], &[usize], &[usize]); 3] = [
-        (&[3, 9], &[1, 9, 4], &[3, 1], &[1, 1, 4]),
-        (&[2, 3, 9], &[2, 9, 4], &[2, 3, 1], &[2, 1, 4]),
-        (&[2, 3, 9], &[9, 4], &[2, 3, 1], &[1, 4]),
+    let cases: [[&[usize]; 4]; 3] = [
+        [&[3, 9], &[1, 9, 4], &[3, 1], &[1, 1, 4]],
+        [&[2, 3, 9], &[2, 9, 4], &[2, 3, 1], &[2, 1, 4]],
+        [&[2, 3, 9], &[9, 4], &[2, 3, 1], &[1, 4]],
     ];
-    for (left, right, first, second) in cases {
+    for [left, right, first, second] in cases {
         for constant in [false, true] {
             let (a, b) = (tensor(left, Dtype::U8, 3), tensor(right, Dtype::I8, 4));
             let (y, z) = (tensor(first, Dtype::U8, 5), tensor(second, Dtype::I8, 6));

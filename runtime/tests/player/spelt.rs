@@ -4,7 +4,7 @@ use crate::common::{adapter, compare, random, unchecked, validate};
 use masktas_runtime::graph::GraphBuilder;
 use masktas_runtime::plan::{Passes, Plan, PlanOptions, Target, plan_with};
 use masktas_runtime::session::{Options, Session};
-use masktas_runtime::{Attribute, Dim, Dtype, Graph, Tensor};
+use masktas_runtime::{Attribute, Dim, Dtype, Graph, Tensor, ValueInfo};
 
 /// How a normalisation is written.
 #[derive(Clone, Copy, PartialEq)]
@@ -151,5 +151,25 @@ fn what_is_no_normalisation_stays_what_it_is() {
                 compare("no normalisation", &run(plan), &plain, 1e-5);
             }
         }
+    }
+}
+
+/// What a normalisation is spelt with can be asked for: it is computed still, whatever becomes of the normalisation.
+#[test]
+fn what_a_normalisation_is_spelt_with_stays_an_output() {
+    let mut graph = graph(Form::Powers, true);
+    for (name, last) in [("centred0", 16), ("variance0", 1), ("deviation0", 1), ("plain1", 16)] {
+        let shape = [2, 9, last].map(Dim::Fixed).to_vec();
+        graph.outputs.push(ValueInfo { name: name.to_owned(), dtype: Dtype::F32, shape });
+    }
+    let (all, none) = (planned(&graph, Passes::ALL), planned(&graph, Passes::NONE));
+    assert_eq!(all.outputs.len(), 5);
+    if !adapter() {
+        return;
+    }
+    let inputs = [("x", random(&[2, 9, 16], 2)), ("other", random(&[2, 9, 16], 3))];
+    let answers = |plan| Session::from_plan(plan, &Options::default()).unwrap().run(&inputs).unwrap();
+    for ((name, got), (_, want)) in answers(all).iter().zip(&answers(none)) {
+        compare(name, got, want, 1e-5);
     }
 }
