@@ -71,7 +71,7 @@ def bench(name: str, model: str, peer: str, command: str, driver: Path | None, a
         row |= {"adapter": ours.about["adapter"], "about": other.about}
         # Ours is the name with kind and driver behind it. A peer that names none is told as such.
         theirs = row["peer_adapter"] = other.about.get("adapter")
-        if theirs is not None and not (theirs and named(row["adapter"], theirs)):
+        if theirs is not None and not (theirs and called(row["adapter"], theirs)):
             ours.close()
             other.close()
             return row | {"error": f"it ran on the adapter '{theirs}'"}
@@ -109,7 +109,7 @@ def bench(name: str, model: str, peer: str, command: str, driver: Path | None, a
     return row
 
 
-def named(adapter: str, name: str) -> bool:
+def called(adapter: str, name: str) -> bool:
     """Whether `adapter`, as our runtime writes one, has this name."""
     return adapter == name or adapter.startswith(f"{name} (")
 
