@@ -114,13 +114,13 @@ fn predictors_are_ranked_beside_size() {
     assert!(tau(0) > 0.6 && tau(1) > 0.3, "{} {}", tau(0), tau(1));
     assert_eq!(answer["size_alone"][0]["name"], "parameters");
 
-    let words = ["--predictors", "mlp", "--labels", "8", "--seeds", "3", "--beside", "truth=60", "--json"];
+    let words = ["--predictors", "gin", "--labels", "8", "--seeds", "3", "--beside", "truth=60", "--json"];
     let answer = object(&compare(folder.path(), &words));
     let rows = answer["predictors"].as_array().expect("rows");
-    assert_eq!(rows[1]["predictor"], "mlp beside truth of 60");
+    assert_eq!(rows[1]["predictor"], "gin beside truth of 60");
     let tau = |at: usize| rows[at]["tau"]["mean"].as_f64().expect("a number");
     // The column beside nearly orders as the one that is guessed does: what more is known of it must help.
-    assert!(tau(1) > tau(0) + 0.1, "{} beside 60 values, {} from 8", tau(1), tau(0));
+    assert!(tau(1) > tau(0) + 0.05, "{} beside 60 values, {} from 8", tau(1), tau(0));
 }
 
 #[test]

@@ -108,8 +108,8 @@ fn a_killed_search_goes_on_to_the_same_log() {
     let needed = begun.elapsed();
 
     let mut kills = 0;
-    // Five moments over the whole length, the same in every run of this test.
-    for share in [0.13, 0.31, 0.22, 0.17, 0.41] {
+    // Five moments, the same in every run of this test, early enough that three come before the end on a machine that is quick by then.
+    for share in [0.07, 0.17, 0.12, 0.09, 0.22] {
         let arguments = match Path::new(&broken).join("run.toml").exists() {
             true => vec!["search", "--resume", &broken],
             false => search(&broken, &[]),

@@ -9,7 +9,7 @@
 use std::sync::Arc;
 
 use super::gin::{Batch, Gin};
-use super::heads::{Labels, slopes};
+use super::heads::{Labels, parts, slopes};
 use super::kernel::{self, Kernel};
 use super::net::{Adam, Dense, cosine, rectify, unrectify};
 use super::pretrain::{self, Trained};
@@ -139,10 +139,7 @@ impl Predictor for GinPredictor {
         };
         let (mut networks, mut left_out) = (Vec::new(), vec![LeftOut::default(); heads]);
         for fold in 0..FOLDS {
-            let (kept, left): (Vec<(usize, usize)>, Vec<(usize, usize)>) =
-                order.iter().copied().enumerate().partition(|(place, _)| place % FOLDS != fold);
-            let at = |part: Vec<(usize, usize)>| part.into_iter().map(|(_, at)| at).collect::<Vec<usize>>();
-            let (kept, left) = (at(kept), at(left));
+            let [kept, left] = parts(&order, fold);
             let part = |at: &[usize]| -> (Vec<&ArchGraph>, Vec<&[f64]>) {
                 at.iter().map(|at| (&graphs[*at], labels.rows[*at].as_slice())).unzip()
             };

@@ -67,6 +67,14 @@ pub(super) fn slopes<'a>(guesses: &[f32], rows: impl ExactSizeIterator<Item = &'
     guesses.iter().zip(wanted).map(slope).collect()
 }
 
+/// What is fitted to in a fold, and what is left out.
+pub(super) fn parts(order: &[usize], fold: usize) -> [Vec<usize>; 2] {
+    [false, true].map(|left| {
+        let places = order.iter().enumerate().filter(|(place, _)| (place % FOLDS == fold) == left);
+        places.map(|(_, at)| *at).collect()
+    })
+}
+
 /// Guesses less what was wanted, for each head, of rows that were left out: [`FOLDS`] times, `guess` is given the rows to fit to and the
 /// others, and gives one row of scores for each of these.
 pub(super) fn left_out(
@@ -78,11 +86,7 @@ pub(super) fn left_out(
     rng.shuffle(&mut order);
     let mut errors = vec![Vec::new(); labels.heads()];
     for fold in 0..FOLDS {
-        let part = |left: bool| -> Vec<usize> {
-            let places = order.iter().enumerate().filter(|(place, _)| (place % FOLDS == fold) == left);
-            places.map(|(_, at)| *at).collect()
-        };
-        let (kept, left) = (part(false), part(true));
+        let [kept, left] = parts(&order, fold);
         for (guess, at) in guess(&kept, &left).iter().zip(&left) {
             for (errors, (guess, wanted)) in errors.iter_mut().zip(guess.iter().zip(&labels.rows[*at])) {
                 if !wanted.is_nan() {
