@@ -44,7 +44,8 @@ pub struct Guess {
 /// Guesses scores; sees genes, and what the space says of them, only.
 ///
 /// One predictor has a head for each thing that is guessed, such as the score of all trials and the accuracy of the few that were
-/// trained to the end: what a head learns, the others learn with it (but for ridge regression, whose heads share nothing).
+/// trained to the end: what a head learns, the others learn with it (but for ridge regression, whose heads share nothing). A search
+/// fits one head; `masktas compare --beside` fits two.
 pub trait Predictor: Send {
     /// Name it is registered under.
     fn name(&self) -> &'static str;
