@@ -28,7 +28,7 @@ fn samplers(criterion: &mut Criterion) {
 
     let mut group = criterion.benchmark_group("samplers/ask and tell at 1,000 trials of vit-micro");
     group.sample_size(20);
-    for name in ["random", "evolution", "regularised-evolution", "tpe"] {
+    for name in ["random", "evolution", "regularised-evolution", "tpe", "block-dp"] {
         let recipe = Recipe::load(None, None, &[format!("sampler.name={name}")]).unwrap();
         let ready = || {
             let mut sampler = sampler::by_name(&recipe.sampler, &recipe.predictor).unwrap();
@@ -53,9 +53,12 @@ fn samplers(criterion: &mut Criterion) {
         told.iter().take(100).map(|trial| (trial.genes.clone(), trial.score)).collect();
     let mut group = criterion.benchmark_group("samplers/fit to 100 of vit-micro");
     group.sample_size(10);
-    for name in ["ridge", "mlp", "gin", "encoder-decoder"] {
-        let settings = Predictor { name: name.to_owned(), pretrain: "none".to_owned() };
-        group.bench_function(name, |b| {
+    // What pre-training makes is kept on disk: fits after the first find it.
+    for (name, pretrain) in
+        [("ridge", "none"), ("mlp", "none"), ("gin", "none"), ("gin", "ccl"), ("encoder-decoder", "none")]
+    {
+        let settings = Predictor { name: name.to_owned(), pretrain: pretrain.to_owned() };
+        group.bench_function(format!("{name}, pre-training {pretrain}"), |b| {
             b.iter(|| {
                 let mut predictor = predictor::by_name(&settings).unwrap().unwrap();
                 predictor.fit(&space, &rated).unwrap();

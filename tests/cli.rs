@@ -237,6 +237,18 @@ fn every_command_of_the_pages_works() {
     );
     assert!(dispatches.iter().all(|dispatch| dispatch["microseconds"].as_f64().is_some_and(|us| us >= 0.0)));
 
+    // Of no other engine there is a plan to show, and only that one keeps weights in 16 bits.
+    for (words, expected) in [
+        (&["--explain", "--engine", "ort"][..], "leave out --engine ort"),
+        (&["--tune", "--compare"], "leave out --compare"),
+        (&["--precision", "f16", "--engine", "tract"], "add --engine wgpu"),
+    ] {
+        let output = masktas(folder.path(), &[&["run", model.to_str().unwrap()], words].concat());
+        assert_eq!(output.status.code(), Some(2), "{words:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(expected), "{words:?}: {error}");
+    }
+
     // A run that is there is not begun anew, and says how to go on.
     let output = masktas(folder.path(), &["search", "--out", "runs/mine"]);
     assert_eq!(output.status.code(), Some(2));

@@ -59,6 +59,12 @@ fn samplers_are_paired_and_their_curves_written() {
     for (one, two) in rows.iter().zip(again["samplers"].as_array().expect("rows")) {
         assert_eq!(one["curves"], two["curves"]);
     }
+    // A recipe's sampler with the recipe's settings, whatever it would train.
+    let words =
+        ["--samplers", "random,recipe:seminas,recipe:dna", "--queries", "24", "--seeds", "1", "--json"];
+    let answer = object(&compare(folder.path(), &words));
+    assert_eq!(answer["samplers"][2]["sampler"], "recipe:dna");
+    assert_eq!(answer["samplers"][1]["curves"][0].as_array().map(Vec::len), Some(24));
     let text = compare(folder.path(), &["--samplers", "random,tpe", "--queries", "5", "--seeds", "2"]);
     assert!(String::from_utf8_lossy(&text.stdout).contains("less the first's"));
 }
@@ -129,6 +135,7 @@ fn mistakes_are_named() {
     table(folder.path());
     for (words, expected) in [
         (&["--samplers", "tpee"][..], "did you mean `tpe`"),
+        (&["--samplers", "recipe:seminaz"], "did you mean `seminas`"),
         (&["--samplers", "npenas/none"], "predictor.name is \"none\""),
         (&["--samplers", "tpe", "--score", "accurracy"], "did you mean `accuracy`"),
         (&["--samplers", "tpe", "--read", "nasbench"], "unknown kind of table"),

@@ -304,13 +304,22 @@ fn predictor_guided_recipes_search_a_supernet_and_samplers_are_compared_on_it() 
         return;
     }
     let cache = place.path("cache");
-    let runs = ["ssnenas", "seminas", "again"].map(|name| place.text(name));
+    let runs = ["ssnenas", "seminas", "again", "dna", "csnas"].map(|name| place.text(name));
     for (run, recipe) in runs.iter().zip(["ssnenas", "seminas", "ssnenas"]) {
         // Of the configuration's sampler, only how many random ones come first.
         succeed(masktas(&cache, &search(run, &["--recipe", recipe, "--set", "sampler.batch=8"])));
     }
-    let [ssnenas, seminas, again] = [0, 1, 2].map(|at| log(Path::new(&runs[at])));
-    assert_eq!((ssnenas.lines().count(), seminas.lines().count()), (24, 24));
+    // Those whose objective and score are not built use what is there.
+    let there = ["--set", "objective.name=masked-distillation", "--set", "score.name=relation-consistency"];
+    for (run, recipe) in runs[3..].iter().zip(["dna", "csnas"]) {
+        let words = ["--recipe", recipe, "--set", "sampler.population=8", "--set", "sampler.batch=8"];
+        succeed(masktas(&cache, &search(run, &[&words[..], &there].concat())));
+    }
+    let [ssnenas, seminas, again, dna, csnas] = [0, 1, 2, 3, 4].map(|at| log(Path::new(&runs[at])));
+    for log in [&ssnenas, &seminas, &dna, &csnas] {
+        assert_eq!(log.lines().count(), 24);
+    }
+    assert_ne!(dna, csnas);
     assert_eq!(ssnenas, again, "from networks made now, and from the same ones on disk");
     assert_ne!(ssnenas, seminas);
     assert_eq!(

@@ -43,18 +43,20 @@ pub fn show(
     });
     let options = Options { adapter, symbols: symbols.collect(), precision, ..Options::default() };
     let mut text = String::new();
-    let mut tuned = None;
-    let session = if shown.tune {
+    let (session, tuned) = if shown.tune {
         console.say("trying each set of kernel variants; this takes seconds");
         let cache = choices();
         let tell = |variant, time| text.push_str(&format!("{variant}: {time:.2} ms\n"));
         let (session, found) = Session::load_tuned(graph, &options, cache.as_deref(), tell)?;
         let known = if found.tried.is_empty() { ", as found earlier" } else { "" };
         text.push_str(&format!("fastest: {}{known}\n\n", found.variant));
-        tuned = Some(found.variant);
-        session
+        (session, Some(found.variant))
     } else {
-        kept(graph, &options, &mut tuned, &mut text)?
+        let (session, variant) = kept(graph, &options)?;
+        if let Some(variant) = variant {
+            text.push_str(&format!("kernels: {variant}, as --tune found\n"));
+        }
+        (session, variant)
     };
     let info = session.info();
     text.push_str(&if shown.explain { info.to_string() } else { format!("{}\n", info.adapter) });
@@ -99,20 +101,12 @@ pub fn show(
     Ok(Answer::new(text, json))
 }
 
-/// The session with the kernel variants that an earlier tune kept, which are told, or else with those of the adapter's class.
-fn kept(
-    graph: &Graph,
-    options: &Options,
-    tuned: &mut Option<Variant>,
-    text: &mut String,
-) -> masktas_runtime::Result<Session> {
-    let Some(cache) = choices() else { return Session::load(graph, options) };
-    let (session, variant) = Session::load_kept(graph, options, &cache)?;
-    if let Some(variant) = variant {
-        text.push_str(&format!("kernels: {variant}, as --tune found\n"));
+/// The session with the kernel variants that an earlier tune kept, and which these are, or else with those of the adapter's class.
+fn kept(graph: &Graph, options: &Options) -> masktas_runtime::Result<(Session, Option<Variant>)> {
+    match choices() {
+        Some(cache) => Session::load_kept(graph, options, &cache),
+        None => Ok((Session::load(graph, options)?, None)),
     }
-    *tuned = variant;
-    Ok(session)
 }
 
 /// Where choices of kernel variants are kept; `None` where there is no home.

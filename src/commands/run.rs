@@ -108,6 +108,15 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let inputs = images(options, &graph)?;
     let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
     if shown.any() {
+        let other = options.engine.as_deref().filter(|engine| *engine != "wgpu");
+        if let Some(other) = other
+            .map(|engine| format!("--engine {engine}"))
+            .or(options.compare.then(|| "--compare".to_owned()))
+        {
+            let text =
+                format!("--explain, --trace and --tune are of the engine wgpu alone; leave out {other}");
+            return Err(Failure::usage(text));
+        }
         let (adapter, precision) = (options.engines.adapter.clone(), options.precision());
         return plan::show(&graph, inputs.first(), adapter, precision, shown, console);
     }

@@ -162,6 +162,7 @@ impl Plan {
     }
 
     /// How many products of floats read weights that are kept in 32 bits.
+    #[cfg(feature = "wgpu")]
     pub(crate) fn wide_products(&self) -> usize {
         let weight = |dispatch: &Dispatch| {
             let buffer = dispatch.bindings.get(1).and_then(|binding| self.buffers.get(binding.buffer));

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Entrant, Kept, Summary, Told, kept, paired, search};
+use super::{Entrant, Kept, Standing, Summary, Told, kept, pair, search};
 use crate::error::{Error, Result};
 use crate::front::{Point, hypervolume};
 use crate::pipeline::Ground;
@@ -29,14 +29,9 @@ pub struct FrontRow {
     pub hypervolume: Summary,
     /// The best score found within the limit.
     pub best: Summary,
-    /// This sampler's hypervolume less the other's, seed by seed; above 0 is better. `None` for the other itself.
-    pub difference: Option<Summary>,
-    /// Share of seeds in which this one covers more; ties count half.
-    pub wins: Option<f64>,
-    /// Milliseconds of ask and tell in a trial, on average, the latency model's included.
-    pub overhead_ms: f64,
-    /// Share covered so far, query by query, seed by seed.
-    pub curves: Vec<Vec<f64>>,
+    /// How its hypervolume stands beside another's, above 0 being better, and the share covered so far.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
 /// A finished search.
@@ -68,7 +63,7 @@ pub fn fronts(
     let (low, most) = ground.range(&budget)?;
     let reference = Point { score: 0.0, cost: most };
     let whole = (most - low).max(f64::MIN_POSITIVE);
-    let mut all: Vec<(Vec<f64>, FrontRow)> = Vec::new();
+    let (mut rows, mut all): (Vec<FrontRow>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
     for (at, entrant) in entrants.iter().enumerate() {
         let mut searches: Vec<Found> = Vec::new();
         for seed in 0..seeds {
@@ -95,25 +90,19 @@ pub fn fronts(
                 return Err(Error::Interrupted);
             }
         }
-        let last = |found: &Found| found.curve.last().copied().unwrap_or(0.0);
-        let volumes: Vec<f64> = searches.iter().map(last).collect();
-        let seconds: f64 = searches.iter().map(|found| found.seconds).sum();
-        let trials: usize = searches.iter().map(|found| found.curve.len()).sum();
-        let row = FrontRow {
-            sampler: entrant.name.clone(),
+        let bests: Vec<f64> = searches.iter().map(|found| found.best).collect();
+        let seconds = searches.iter().map(|found| found.seconds).sum();
+        let standing = Standing::of(searches.into_iter().map(|found| found.curve).collect(), seconds);
+        let volumes = standing.ends(0.0);
+        let sampler = entrant.name.clone();
+        rows.push(FrontRow {
+            sampler,
             hypervolume: Summary::of(&volumes),
-            best: Summary::of(&searches.iter().map(|found| found.best).collect::<Vec<_>>()),
-            difference: None,
-            wins: None,
-            overhead_ms: 1000.0 * seconds / trials.max(1) as f64,
-            curves: searches.into_iter().map(|found| found.curve).collect(),
-        };
-        all.push((volumes, row));
+            best: Summary::of(&bests),
+            standing,
+        });
+        all.push(volumes);
     }
-    let other = all.get(against).map(|(volumes, _)| volumes.clone()).unwrap_or_default();
-    for (_, (volumes, row)) in all.iter_mut().enumerate().filter(|(at, _)| *at != against) {
-        let (difference, losses) = paired(volumes, &other);
-        (row.difference, row.wins) = (Some(difference), Some(1.0 - losses));
-    }
-    Ok(all.into_iter().map(|(_, row)| row).collect())
+    pair(rows.iter_mut().map(|row| &mut row.standing).collect(), &all, against, false);
+    Ok(rows)
 }

@@ -86,7 +86,7 @@ impl Kept {
 }
 
 /// Changes with what samplers and predictors compute: what older programs kept in a folder is then made again.
-const VERSION: usize = 2;
+const VERSION: usize = 3;
 
 /// The key of what depends on these parts, on the order they stand in, and on the version of the program.
 pub(super) fn key(parts: &[&dyn std::fmt::Debug]) -> String {

@@ -14,6 +14,8 @@ pub use tables::{Row, Task, samplers};
 
 use std::time::Instant;
 
+use serde::Serialize;
+
 use crate::error::Result;
 use crate::recipe::{Predictor, Recipe, SamplerChoice};
 use crate::sampler::{self, Budget, Trial, proposal_rng};
@@ -66,11 +68,22 @@ const SHORT: [(&str, &[&str]); 7] = [
 ];
 
 impl Entrant {
-    /// Reads `tpe`, or `npenas/gin+ccl`: a sampler, and what it guesses by. `sets` override settings as `--set` does.
+    /// Reads `tpe`, or `npenas/gin+ccl`: a sampler, and what it guesses by; or `recipe:ssnenas`: both as a recipe has them, by its name or
+    /// its TOML file, whatever it trains and scores by. `sets` override settings as `--set` does.
     ///
     /// # Errors
     /// Unknown names, with a suggestion; overrides that do not fit.
     pub fn parse(text: &str, sets: &[String]) -> Result<Self> {
+        let recipe = match text.strip_prefix("recipe:") {
+            Some(recipe) => Recipe::load(Some(recipe), None, sets)?,
+            None => Recipe::load(None, None, &Self::short(text, sets))?,
+        };
+        sampler::by_name(&recipe.sampler, &recipe.predictor)?;
+        Ok(Self { name: text.to_owned(), sampler: recipe.sampler, predictor: recipe.predictor })
+    }
+
+    /// The overrides that make the default recipe a short search by this sampler, then `sets`.
+    fn short(text: &str, sets: &[String]) -> Vec<String> {
         let (name, guesser) = text.split_once('/').map_or((text, None), |(name, by)| (name, Some(by)));
         let short = SHORT.iter().find(|(known, _)| *known == name).map_or(&[][..], |(_, sets)| sets);
         let mut all = vec![format!("sampler.name={name}")];
@@ -80,9 +93,7 @@ impl Entrant {
             all.extend([format!("predictor.name={predictor}"), format!("predictor.pretrain={pretrain}")]);
         }
         all.extend(sets.iter().cloned());
-        let recipe = Recipe::load(None, None, &all)?;
-        sampler::by_name(&recipe.sampler, &recipe.predictor)?;
-        Ok(Self { name: text.to_owned(), sampler: recipe.sampler, predictor: recipe.predictor })
+        all
     }
 }
 
@@ -109,6 +120,45 @@ fn search(
         seconds += begun.elapsed().as_secs_f64();
     }
     Ok((trials, seconds))
+}
+
+/// How one sampler's searches stand beside another's.
+#[derive(Clone, Debug, Serialize)]
+pub struct Standing {
+    /// What they are judged by less the other's, seed by seed. `None` for the other itself.
+    pub difference: Option<Summary>,
+    /// Share of seeds in which this one is better; ties count half.
+    pub wins: Option<f64>,
+    /// Milliseconds of ask and tell in a trial, on average; predicting costs is a part of asking.
+    pub overhead_ms: f64,
+    /// Query by query, seed by seed: the best score so far, or the share covered so far.
+    pub curves: Vec<Vec<f64>>,
+}
+
+impl Standing {
+    /// Of searches with these curves, paired with nobody yet.
+    fn of(curves: Vec<Vec<f64>>, seconds: f64) -> Self {
+        let trials: usize = curves.iter().map(Vec::len).sum();
+        Self { difference: None, wins: None, overhead_ms: 1000.0 * seconds / trials.max(1) as f64, curves }
+    }
+
+    /// Where each curve ends; `none` for one without a point.
+    fn ends(&self, none: f64) -> Vec<f64> {
+        self.curves.iter().map(|curve| curve.last().copied().unwrap_or(none)).collect()
+    }
+}
+
+/// Pairs `values`, one list a sampler, with those of the sampler at `against`: sets the differences, and the wins where `lower` says
+/// whether less is better.
+fn pair(standings: Vec<&mut Standing>, values: &[Vec<f64>], against: usize, lower: bool) {
+    let Some(other) = values.get(against) else { return };
+    for (_, (standing, values)) in
+        standings.into_iter().zip(values).enumerate().filter(|(at, _)| *at != against)
+    {
+        let (difference, below) = paired(values, other);
+        (standing.difference, standing.wins) =
+            (Some(difference), Some(if lower { below } else { 1.0 - below }));
+    }
 }
 
 /// Seed by seed one less the other, and the share of seeds in which it is below 0; ties count half.

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 
-use super::{Entrant, Kept, Summary, Told, kept, paired, search};
+use super::{Entrant, Kept, Standing, Summary, Told, kept, pair, search};
 use crate::error::{Error, Result};
 use crate::sampler::Budget as _;
 use crate::score::Score as _;
@@ -36,14 +36,9 @@ pub struct Row {
     pub regret: Summary,
     /// What the report says of the best found.
     pub report: Summary,
-    /// This sampler's regret less the other's, seed by seed; below 0 is better. `None` for the other itself.
-    pub difference: Option<Summary>,
-    /// Share of seeds in which this one's regret is lower; ties count half.
-    pub wins: Option<f64>,
-    /// Milliseconds of ask and tell in a trial, on average.
-    pub overhead_ms: f64,
-    /// Best score so far, query by query, seed by seed.
-    pub curves: Vec<Vec<f64>>,
+    /// How its regret stands beside another's, below 0 being better, and the best score so far.
+    #[serde(flatten)]
+    pub standing: Standing,
 }
 
 /// A finished search.
@@ -91,7 +86,7 @@ pub fn samplers(
     }
     let hash = task.space.hash();
     let ground = kept::key(&[&hash, &scores, &report, &task.limit, &task.queries]);
-    let mut all: Vec<(Vec<f64>, Row)> = Vec::new();
+    let (mut rows, mut all): (Vec<Row>, Vec<Vec<f64>>) = (Vec::new(), Vec::new());
     for (at, entrant) in entrants.iter().enumerate() {
         let one = |seed: usize| -> Result<Found> {
             let key = kept::key(&[&ground, &entrant.sampler, &entrant.predictor, &seed]);
@@ -106,28 +101,16 @@ pub fn samplers(
                 return Err(Error::Interrupted);
             }
         }
-        let last = |found: &Found| found.curve.last().copied().unwrap_or(f64::NEG_INFINITY);
-        let regrets: Vec<f64> = searches.iter().map(|found| best - last(found)).collect();
         let reports: Vec<f64> = searches.iter().map(|found| found.report.unwrap_or(f64::NAN)).collect();
-        let seconds: f64 = searches.iter().map(|found| found.seconds).sum();
-        let trials: usize = searches.iter().map(|found| found.curve.len()).sum();
-        let row = Row {
-            sampler: entrant.name.clone(),
-            regret: Summary::of(&regrets),
-            report: Summary::of(&reports),
-            difference: None,
-            wins: None,
-            overhead_ms: 1000.0 * seconds / trials.max(1) as f64,
-            curves: searches.into_iter().map(|found| found.curve).collect(),
-        };
-        all.push((regrets, row));
+        let seconds = searches.iter().map(|found| found.seconds).sum();
+        let standing = Standing::of(searches.into_iter().map(|found| found.curve).collect(), seconds);
+        let regrets: Vec<f64> = standing.ends(f64::NEG_INFINITY).iter().map(|end| best - end).collect();
+        let sampler = entrant.name.clone();
+        rows.push(Row { sampler, regret: Summary::of(&regrets), report: Summary::of(&reports), standing });
+        all.push(regrets);
     }
-    let other = all.get(against).map(|(regrets, _)| regrets.clone()).unwrap_or_default();
-    for (_, (regrets, row)) in all.iter_mut().enumerate().filter(|(at, _)| *at != against) {
-        let (difference, wins) = paired(regrets, &other);
-        (row.difference, row.wins) = (Some(difference), Some(wins));
-    }
-    Ok(all.into_iter().map(|(_, row)| row).collect())
+    pair(rows.iter_mut().map(|row| &mut row.standing).collect(), &all, against, true);
+    Ok(rows)
 }
 
 /// One search, told by its curve.

@@ -149,7 +149,7 @@ fn a_comparison_goes_on_where_it_was_stopped() {
     let rows = samplers(&task, &entrants, 0, &open(), &mut |_| false).expect("goes on");
     assert_eq!(open().count(), 24);
     for (one, two) in whole.iter().zip(&rows) {
-        assert_eq!((&one.curves, one.wins), (&two.curves, two.wins));
+        assert_eq!((&one.standing.curves, one.standing.wins), (&two.standing.curves, two.standing.wins));
     }
     // Another number of queries is another search.
     let other = Task { queries: 21, ..task };

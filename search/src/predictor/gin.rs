@@ -95,13 +95,24 @@ impl Gin {
             here = layers.last().map_or(&[], |(_, _, out)| out);
             width = self.width;
         }
-        let mut embedding = vec![0.0; batch.graphs() * self.width];
-        for (row, span) in embedding.chunks_exact_mut(self.width).zip(batch.starts.windows(2)) {
-            for node in here[span[0] * self.width..span[1] * self.width].chunks_exact(self.width) {
+        let embedding = self.sum(here, batch);
+        Trace { layers, embedding }
+    }
+
+    /// The scaled sum over the nodes of each graph.
+    fn sum(&self, nodes: &[f32], batch: &Batch) -> Vec<f32> {
+        let mut sums = vec![0.0; batch.graphs() * self.width];
+        for (row, span) in sums.chunks_exact_mut(self.width).zip(batch.starts.windows(2)) {
+            for node in nodes[span[0] * self.width..span[1] * self.width].chunks_exact(self.width) {
                 row.iter_mut().zip(node).for_each(|(sum, value)| *sum += value * SCALE);
             }
         }
-        Trace { layers, embedding }
+        sums
+    }
+
+    /// The sums over the nodes of each graph after each layer: after the first a node knows its neighbours, after the last all.
+    pub(super) fn levels(&self, trace: &Trace, batch: &Batch) -> Vec<Vec<f32>> {
+        trace.layers.iter().map(|(_, _, out)| self.sum(out, batch)).collect()
     }
 
     /// Adds the gradients of the parameters, given those of the embeddings.

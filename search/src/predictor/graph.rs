@@ -3,8 +3,9 @@
 //! [`FOLDS`] networks are fitted, each without another part of what was rated, and guess together: they err differently, so their mean
 //! errs less, and what each says of the part that it has not seen tells how far off guesses are (cross-conformal prediction, Vovk, 2015).
 //!
-//! Pre-trained networks also guess as they were before they were fitted, through a [`Kernel`] between their embeddings; the share of that in
-//! the guess is the one that errs least on the parts left out.
+//! Networks that were not fitted guess too, through a [`Kernel`] between what their layers make of architectures: networks that nothing was
+//! taught tell apart what is there (like the kernel of Weisfeiler and Lehman, Shervashidze et al., 2011), pre-trained ones what pre-training
+//! taught them. The shares of all in the guess are those that err least on the parts left out.
 
 use std::sync::Arc;
 
@@ -38,14 +39,18 @@ pub struct GinPredictor {
 #[derive(Debug)]
 struct Fitted {
     networks: Vec<Network>,
-    /// The networks as pre-training left them; none without.
-    starts: Arc<Vec<Trained>>,
-    /// Fitted to what these make of what was rated.
-    kernel: Option<Kernel>,
-    /// The kernel's share in the guess of each head.
-    shares: Vec<f64>,
+    views: Vec<View>,
+    /// For each head, the shares of the networks' mean and of each view in the guess.
+    shares: Vec<Vec<f64>>,
     /// One for each head.
     scales: Vec<Normal>,
+}
+
+/// Networks that were not fitted, and a kernel between what they make of architectures.
+#[derive(Debug)]
+struct View {
+    networks: Arc<Vec<Trained>>,
+    kernel: Kernel,
 }
 
 /// One network with its heads.
@@ -130,14 +135,15 @@ impl Predictor for GinPredictor {
         let mut rng = stream(0, "predictor/gin", rated.len() as u64);
         let mut order: Vec<usize> = (0..rated.len()).collect();
         rng.shuffle(&mut order);
-        let points = pretrain::embed(&starts, &graphs.iter().collect::<Vec<_>>());
-        let kernel = |at: &[usize]| {
+        let bodies = [Arc::new(pretrain::untrained(space)), starts.clone()];
+        let bodies: Vec<Arc<Vec<Trained>>> = bodies.into_iter().filter(|body| !body.is_empty()).collect();
+        let all: Vec<&ArchGraph> = graphs.iter().collect();
+        let points: Vec<Vec<Vec<f32>>> = bodies.iter().map(|body| pretrain::embed(body, &all)).collect();
+        let kernel = |points: &Vec<Vec<f32>>, at: &[usize]| {
             let rows: Vec<&[f64]> = at.iter().map(|at| labels.rows[*at].as_slice()).collect();
-            points
-                .as_ref()
-                .map(|points| Kernel::fit(at.iter().map(|at| points[*at].clone()).collect(), &rows))
+            Kernel::fit(at.iter().map(|at| points[*at].clone()).collect(), &rows)
         };
-        let (mut networks, mut left_out) = (Vec::new(), vec![LeftOut::default(); heads]);
+        let (mut networks, mut left_out) = (Vec::new(), vec![LeftOut::new(1 + bodies.len()); heads]);
         for fold in 0..FOLDS {
             let [kept, left] = parts(&order, fold);
             let part = |at: &[usize]| -> (Vec<&ArchGraph>, Vec<&[f64]>) {
@@ -145,71 +151,79 @@ impl Predictor for GinPredictor {
             };
             let ((kept_graphs, kept_wanted), (left_graphs, left_wanted)) = (part(&kept), part(&left));
             let network = Network::fit(starts.get(fold), &kept_graphs, &kept_wanted, &mut rng);
-            let near = kernel(&kept).zip(points.as_ref());
+            let kernels: Vec<Kernel> = points.iter().map(|points| kernel(points, &kept)).collect();
             for ((at, guess), wanted) in
                 left.iter().zip(network.guess(&left_graphs).chunks_exact(heads)).zip(left_wanted)
             {
-                let near =
-                    near.as_ref().map_or(guess.to_vec(), |(kernel, points)| kernel.guess(&points[*at]));
+                let near = kernels.iter().zip(&points).map(|(kernel, points)| kernel.guess(&points[*at]));
+                let guesses: Vec<Vec<f64>> = std::iter::once(guess.to_vec()).chain(near).collect();
                 for (head, left_out) in left_out.iter_mut().enumerate() {
-                    left_out.add(guess[head], near[head], wanted[head]);
+                    left_out.add(guesses.iter().map(|guess| guess[head]), wanted[head]);
                 }
             }
             networks.push(network);
         }
-        let shares: Vec<f64> =
-            left_out.iter().map(|one| kernel::share(&one.network, &one.kernel, &one.wanted)).collect();
-        for ((scale, left_out), share) in labels.scales.iter_mut().zip(left_out).zip(&shares) {
-            scale.left_out(left_out.errors(*share).into_iter());
+        let shares: Vec<Vec<f64>> =
+            left_out.iter().map(|one| kernel::shares(&one.guesses, &one.wanted)).collect();
+        for ((scale, left_out), shares) in labels.scales.iter_mut().zip(left_out).zip(&shares) {
+            scale.left_out(left_out.errors(shares).into_iter());
         }
-        let kernel = kernel(&(0..rated.len()).collect::<Vec<_>>());
-        self.fitted = Some(Fitted { networks, starts, kernel, shares, scales: labels.scales });
+        let every: Vec<usize> = (0..rated.len()).collect();
+        let view = |(networks, points)| View { networks, kernel: kernel(points, &every) };
+        let views = bodies.into_iter().zip(&points).map(view).collect();
+        self.fitted = Some(Fitted { networks, views, shares, scales: labels.scales });
         Ok(())
     }
 
     fn predict_heads(&self, space: &dyn Space, batch: &[Genes]) -> Result<Vec<Vec<Guess>>> {
         let Some(fitted) = &self.fitted else { return Err(super::unfitted("gin")) };
-        let Fitted { networks, starts, kernel, shares, scales } = fitted;
+        let Fitted { networks, views, shares, scales } = fitted;
         let graphs: Vec<ArchGraph> = batch.iter().map(|genes| space.graph(genes)).collect();
         let graphs: Vec<&ArchGraph> = graphs.iter().collect();
-        let mut means = vec![0.0; graphs.len() * scales.len()];
+        let heads = scales.len();
+        let mut sums = vec![0.0; graphs.len() * heads];
         for network in networks {
-            let guesses = network.guess(&graphs);
-            means.iter_mut().zip(guesses).for_each(|(mean, guess)| *mean += guess / networks.len() as f64);
-        }
-        let mut rows: Vec<Vec<f64>> = means.chunks_exact(scales.len()).map(<[f64]>::to_vec).collect();
-        if let Some((kernel, points)) = kernel.as_ref().zip(pretrain::embed(starts, &graphs)) {
-            for (row, point) in rows.iter_mut().zip(&points) {
-                for ((mean, near), share) in row.iter_mut().zip(kernel.guess(point)).zip(shares) {
-                    *mean += share * (near - *mean);
-                }
+            for (sums, guesses) in
+                sums.chunks_exact_mut(heads).zip(network.guess(&graphs).chunks_exact(heads))
+            {
+                let parts = sums.iter_mut().zip(guesses).zip(shares);
+                parts.for_each(|((sum, guess), shares)| *sum += shares[0] * guess / networks.len() as f64);
             }
         }
-        let guess = |row: Vec<f64>| scales.iter().zip(row).map(|(scale, score)| scale.guess(score)).collect();
-        Ok(rows.into_iter().map(guess).collect())
+        for (place, View { networks, kernel }) in views.iter().enumerate() {
+            for (sums, point) in sums.chunks_exact_mut(heads).zip(pretrain::embed(networks, &graphs)) {
+                let parts = sums.iter_mut().zip(kernel.guess(&point)).zip(shares);
+                parts.for_each(|((sum, guess), shares)| *sum += shares[1 + place] * guess);
+            }
+        }
+        let guess = |row: &[f64]| scales.iter().zip(row).map(|(scale, score)| scale.guess(*score)).collect();
+        Ok(sums.chunks_exact(heads).map(guess).collect())
     }
 }
 
-/// What the networks and the kernel said of architectures that they had not seen, and what was wanted, for one head.
-#[derive(Clone, Debug, Default)]
+/// What each guesser said of architectures that it had not seen, and what was wanted, for one head.
+#[derive(Clone, Debug)]
 struct LeftOut {
-    network: Vec<f64>,
-    kernel: Vec<f64>,
+    guesses: Vec<Vec<f64>>,
     wanted: Vec<f64>,
 }
 
 impl LeftOut {
-    fn add(&mut self, network: f64, kernel: f64, wanted: f64) {
+    fn new(guessers: usize) -> Self {
+        Self { guesses: vec![Vec::new(); guessers], wanted: Vec::new() }
+    }
+
+    fn add(&mut self, guesses: impl Iterator<Item = f64>, wanted: f64) {
         if !wanted.is_nan() {
-            self.network.push(network);
-            self.kernel.push(kernel);
+            self.guesses.iter_mut().zip(guesses).for_each(|(all, guess)| all.push(guess));
             self.wanted.push(wanted);
         }
     }
 
-    /// Guesses less what was wanted, where the kernel has this share.
-    fn errors(&self, share: f64) -> Vec<f64> {
-        let both = self.network.iter().zip(&self.kernel).zip(&self.wanted);
-        both.map(|((network, kernel), wanted)| network + share * (kernel - network) - wanted).collect()
+    /// Guesses less what was wanted, with these shares.
+    fn errors(&self, shares: &[f64]) -> Vec<f64> {
+        let guess =
+            |at: usize| self.guesses.iter().zip(shares).map(|(all, share)| share * all[at]).sum::<f64>();
+        self.wanted.iter().enumerate().map(|(at, wanted)| guess(at) - wanted).collect()
     }
 }

@@ -1,7 +1,8 @@
 //! Regression on the embeddings of networks that were only pre-trained: nearby architectures have like scores.
 //!
-//! The guess of a Gaussian process (Rasmussen and Williams, 2006) with a squared-exponential kernel between embeddings at length 1. Fitting
-//! bends a network towards a hundred values and away from much that pre-training taught it; this reads what it taught as it is.
+//! The guess of a Gaussian process (Rasmussen and Williams, 2006) with a squared-exponential kernel between the sums over nodes after each
+//! layer, each at length 1: what is near a node, and what is far. Fitting bends a network towards a hundred values and away from much that
+//! pre-training taught it; this reads what it taught as it is.
 
 use super::ridge::inverse;
 
@@ -83,16 +84,31 @@ fn distance(a: &[f32], b: &[f32]) -> f64 {
     a.iter().zip(b).map(|(a, b)| f64::from((a - b) * (a - b))).sum()
 }
 
-/// The share of the second guess that makes both together err least by squares: stacking (Wolpert, 1992) of two. NaN is left out.
-pub(super) fn share(first: &[f64], second: &[f64], wanted: &[f64]) -> f64 {
-    let (mut with, mut apart) = (0.0, 0.0);
-    for ((first, second), wanted) in first.iter().zip(second).zip(wanted) {
-        if !wanted.is_nan() {
-            with += (wanted - first) * (second - first);
-            apart += (second - first) * (second - first);
+/// Passes over all pairs in [`shares`]: with three guessers far more than are needed.
+const PASSES: usize = 50;
+
+/// The shares of several guessers, none below 0 and 1 together, with which they err least by squares: stacking (Wolpert, 1992).
+///
+/// `guesses`: one list a guesser. Where nothing tells them apart, the first has all.
+pub(super) fn shares(guesses: &[Vec<f64>], wanted: &[f64]) -> Vec<f64> {
+    let mut shares: Vec<f64> = (0..guesses.len()).map(|at| f64::from(u8::from(at == 0))).collect();
+    let Some(first) = guesses.first() else { return shares };
+    let mut left: Vec<f64> = wanted.iter().zip(first).map(|(wanted, guess)| wanted - guess).collect();
+    for _ in 0..PASSES {
+        for (from, to) in (0..guesses.len()).flat_map(|from| (0..from).map(move |to| (from, to))) {
+            let steps: Vec<f64> =
+                guesses[to].iter().zip(&guesses[from]).map(|(to, from)| to - from).collect();
+            let with: f64 = left.iter().zip(&steps).map(|(left, step)| left * step).sum();
+            let apart: f64 = steps.iter().map(|step| step * step).sum();
+            if apart > 0.0 {
+                let moved = (with / apart).clamp(-shares[to], shares[from]);
+                shares[from] -= moved;
+                shares[to] += moved;
+                left.iter_mut().zip(&steps).for_each(|(left, step)| *left -= moved * step);
+            }
         }
     }
-    if apart > 0.0 { (with / apart).clamp(0.0, 1.0) } else { 0.0 }
+    shares
 }
 
 #[cfg(test)]
@@ -119,12 +135,41 @@ mod tests {
     }
 
     #[test]
-    fn the_share_is_that_of_the_better_guess() {
-        let wanted = [1.0, -1.0, 2.0, f64::NAN];
-        let far = [0.0, 0.0, 0.0, 0.0];
-        assert_eq!(share(&far, &wanted, &wanted), 1.0);
-        assert_eq!(share(&wanted[..3], &far[..3], &wanted[..3]), 0.0);
-        assert_eq!(share(&[0.0, -2.0, 1.0], &[2.0, 0.0, 3.0], &wanted[..3]), 0.5);
-        assert_eq!(share(&far, &far, &wanted), 0.0);
+    fn shares_are_those_of_the_better_guessers() {
+        let wanted = [1.0, -1.0, 2.0];
+        let (right, nothing) = (vec![1.0, -1.0, 2.0], vec![0.0; 3]);
+        let two = |one: &Vec<f64>, other: &Vec<f64>| shares(&[one.clone(), other.clone()], &wanted);
+        assert_eq!(two(&nothing, &right), [0.0, 1.0]);
+        assert_eq!(two(&right, &nothing), [1.0, 0.0]);
+        assert_eq!(two(&vec![0.0, -2.0, 1.0], &vec![2.0, 0.0, 3.0]), [0.5, 0.5]);
+        assert_eq!(two(&nothing, &nothing), [1.0, 0.0]);
+        assert_eq!(shares(&[right.clone()], &wanted), [1.0]);
+    }
+
+    /// Beside a fine grid of all shares that three may have.
+    #[test]
+    fn shares_of_three_err_least() {
+        let mut rng = stream(4, "test", 0);
+        for _ in 0..20 {
+            let wanted: Vec<f64> = (0..30).map(|_| rng.normal()).collect();
+            let noisy = |rng: &mut _, noise: f64| -> Vec<f64> {
+                wanted.iter().map(|wanted| 0.8 * wanted + noise * crate::rand::Draw::normal(rng)).collect()
+            };
+            let guesses = [noisy(&mut rng, 0.5), noisy(&mut rng, 0.8), noisy(&mut rng, 0.6)];
+            let error = |shares: &[f64]| -> f64 {
+                let guess =
+                    |at: usize| guesses.iter().zip(shares).map(|(g, share)| share * g[at]).sum::<f64>();
+                wanted.iter().enumerate().map(|(at, wanted)| (guess(at) - wanted).powi(2)).sum()
+            };
+            let found = shares(&guesses, &wanted);
+            assert!(
+                (found.iter().sum::<f64>() - 1.0).abs() < 1e-9 && found.iter().all(|share| *share >= 0.0)
+            );
+            let steps = 50;
+            for (a, b) in (0..=steps).flat_map(|a| (0..=steps - a).map(move |b| (a, b))) {
+                let grid = [a, b, steps - a - b].map(|part| part as f64 / steps as f64);
+                assert!(error(&found) <= error(&grid) + 1e-9, "{found:?} {grid:?}");
+            }
+        }
     }
 }

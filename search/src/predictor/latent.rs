@@ -11,7 +11,7 @@
 use std::collections::BTreeSet;
 
 use super::heads::{Labels, left_out};
-use super::net::{Adam, Dense, cosine, dot, rectify, unrectify};
+use super::net::{Adam, Dense, cosine, length, rectify, unit, unit_slope, unrectify};
 use super::scale::Normal;
 use super::{Guess, Predictor, unfitted};
 use crate::error::Result;
@@ -85,9 +85,9 @@ impl EncoderDecoder {
         let mut found: Vec<Genes> = Vec::new();
         for _ in 0..steps {
             let mut slope = model.slope(&point);
-            let length = dot(&slope, &slope).sqrt().max(1e-6);
+            let length = length(&slope);
             slope.iter_mut().zip(&point).for_each(|(slope, at)| *slope = at + STEP * *slope / length);
-            point = unit(&slope);
+            point = unit(&slope, LATENT);
             let member = space.member(model.say(space, &point), rng);
             if member != *genes && !found.contains(&member) {
                 found.push(member);
@@ -118,7 +118,7 @@ impl Model {
     fn encode(&self, code: &[f32]) -> Vec<f32> {
         let mut inner = self.encoder[0].forward(&self.parameters, code);
         rectify(&mut inner);
-        unit(&self.encoder[1].forward(&self.parameters, &inner))
+        unit(&self.encoder[1].forward(&self.parameters, &inner), LATENT)
     }
 
     /// One score a head.
@@ -173,7 +173,7 @@ impl Model {
         let mut inner = self.encoder[0].forward(p, &codes);
         rectify(&mut inner);
         let raw = self.encoder[1].forward(p, &inner);
-        let points: Vec<f32> = raw.chunks_exact(LATENT).flat_map(unit).collect();
+        let points = unit(&raw, LATENT);
         let mut guess_inner = self.guesser[0].forward(p, &points);
         rectify(&mut guess_inner);
         let guesses = self.guesser[1].forward(p, &guess_inner);
@@ -207,14 +207,7 @@ impl Model {
         unrectify(&mut d_inner, &say_inner);
         let more = self.decoder[0].backward(p, gradients, &points, &d_inner);
         d_points.iter_mut().zip(more).for_each(|(sum, d)| *sum += d);
-        let rows =
-            raw.chunks_exact(LATENT).zip(points.chunks_exact(LATENT)).zip(d_points.chunks_exact(LATENT));
-        let d_raw: Vec<f32> = rows
-            .flat_map(|((raw, point), d)| {
-                let (length, along) = (dot(raw, raw).sqrt().max(1e-6), dot(point, d));
-                point.iter().zip(d).map(move |(at, d)| (d - along * at) / length).collect::<Vec<_>>()
-            })
-            .collect();
+        let d_raw = unit_slope(&raw, &points, &d_points, LATENT);
         let mut d_inner = self.encoder[1].backward(p, gradients, &inner, &d_raw);
         unrectify(&mut d_inner, &inner);
         self.encoder[0].backward(p, gradients, &codes, &d_inner);
@@ -289,12 +282,6 @@ impl Model {
         model.learn(&lesson, 2 * steps, 2e-3, rng);
         model
     }
-}
-
-/// A row at length 1.
-fn unit(row: &[f32]) -> Vec<f32> {
-    let length = dot(row, row).sqrt().max(1e-6);
-    row.iter().map(|value| value / length).collect()
 }
 
 impl Predictor for EncoderDecoder {

@@ -76,6 +76,30 @@ pub(super) fn dot(a: &[f32], b: &[f32]) -> f32 {
     sums.iter().sum::<f32>() + tail
 }
 
+/// Rows of `width` at length 1.
+pub(super) fn unit(x: &[f32], width: usize) -> Vec<f32> {
+    let row = |row: &[f32]| {
+        let length = length(row);
+        row.iter().map(|value| value / length).collect::<Vec<_>>()
+    };
+    x.chunks_exact(width).flat_map(row).collect()
+}
+
+/// The gradient by rows of `width`, given that by what [`unit`] made of them.
+pub(super) fn unit_slope(x: &[f32], unit: &[f32], d: &[f32], width: usize) -> Vec<f32> {
+    let rows = x.chunks_exact(width).zip(unit.chunks_exact(width)).zip(d.chunks_exact(width));
+    let row = |((x, unit), d): ((&[f32], &[f32]), &[f32])| {
+        let (length, along) = (length(x), dot(unit, d));
+        unit.iter().zip(d).map(|(unit, d)| (d - along * unit) / length).collect::<Vec<_>>()
+    };
+    rows.flat_map(row).collect()
+}
+
+/// How long a row is; what is nearly nothing counts as a little.
+pub(super) fn length(row: &[f32]) -> f32 {
+    dot(row, row).sqrt().max(1e-6)
+}
+
 /// Negative values become 0.
 pub(super) fn rectify(x: &mut [f32]) {
     x.iter_mut().for_each(|x| *x = x.max(0.0));

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use super::gin::{Batch, Gin};
 use super::graph::FOLDS;
-use super::net::{Adam, Dense, cosine, rectify, unrectify};
+use super::net::{Adam, Dense, cosine, dot, rectify, unit, unit_slope, unrectify};
 use super::stored;
 use crate::error::{Error, Result};
 use crate::rand::{Draw, Rng, stream};
@@ -84,9 +84,7 @@ pub(super) fn networks(space: &dyn Space, name: &str) -> Result<Arc<Vec<Trained>
 
 /// What lies on disk of this space, this way and these numbers; else it is made, and kept there.
 fn stored_or_made(space: &dyn Space, name: &str) -> Vec<Trained> {
-    let vocabulary = space.graph(&space.sample(&mut stream(0, "predictor/layout", 0))).vocabulary;
-    let mut layout = Vec::new();
-    let gin = Gin::new(&mut layout, vocabulary, WIDTH, &mut stream(0, "predictor/layout", 1));
+    let Trained { gin, parameters: layout } = fresh(space, &mut stream(0, "predictor/layout", 1));
     let key = format!("{} {name} {VERSION}", space.hash());
     let path = stored::path(&key);
     if let Some(lists) = path.as_deref().and_then(|path| stored::read(path, FOLDS, layout.len())) {
@@ -97,6 +95,19 @@ fn stored_or_made(space: &dyn Space, name: &str) -> Vec<Trained> {
         stored::write(&path, trained.iter().map(|one| one.parameters.as_slice()));
     }
     trained
+}
+
+/// As many networks that nothing was taught.
+pub(super) fn untrained(space: &dyn Space) -> Vec<Trained> {
+    (0..FOLDS).map(|member| fresh(space, &mut stream(0, "predictor/untrained", member as u64))).collect()
+}
+
+/// A network for the graphs of this space.
+fn fresh(space: &dyn Space, rng: &mut Rng) -> Trained {
+    let vocabulary = space.graph(&space.sample(&mut stream(0, "predictor/layout", 0))).vocabulary;
+    let mut parameters = Vec::new();
+    let gin = Gin::new(&mut parameters, vocabulary, WIDTH, rng);
+    Trained { gin, parameters }
 }
 
 /// Every member, on threads of their own.
@@ -141,23 +152,21 @@ fn make(space: &dyn Space, name: &str, member: u64) -> Trained {
     Trained { gin, parameters }
 }
 
-/// What all these networks make of each graph, each at length 1, side by side; `None` where there are none.
-pub(super) fn embed(networks: &[Trained], graphs: &[&ArchGraph]) -> Option<Vec<Vec<f32>>> {
-    if networks.is_empty() {
-        return None;
-    }
+/// What all these networks make of each graph after each layer, each at length 1, side by side.
+pub(super) fn embed(networks: &[Trained], graphs: &[&ArchGraph]) -> Vec<Vec<f32>> {
     let mut rows = vec![Vec::new(); graphs.len()];
     for Trained { gin, parameters } in networks {
         let parts = graphs.chunks(EMBEDDED).zip(rows.chunks_mut(EMBEDDED));
         for (graphs, rows) in parts {
-            let embedding = gin.forward(parameters, &Batch::new(graphs.iter().copied())).embedding;
-            for (row, one) in rows.iter_mut().zip(embedding.chunks_exact(gin.width)) {
-                let length = length(one);
-                row.extend(one.iter().map(|value| value / length));
+            let batch = Batch::new(graphs.iter().copied());
+            let trace = gin.forward(parameters, &batch);
+            for level in gin.levels(&trace, &batch) {
+                let units = unit(&level, gin.width);
+                rows.iter_mut().zip(units.chunks_exact(gin.width)).for_each(|(row, one)| row.extend(one));
             }
         }
     }
-    Some(rows)
+    rows
 }
 
 /// Indices of a random part, in random order.
@@ -183,14 +192,14 @@ fn contrast(gin: &Gin, parameters: &mut Vec<f32>, graphs: &[ArchGraph], codes: &
         let batch = Batch::new(chosen.iter().map(|at| &graphs[*at]));
         let trace = gin.forward(parameters, &batch);
         let projected = head.forward(parameters, &trace.embedding);
-        let rows = normalise(&projected);
+        let rows = unit(&projected, PROJECTION);
         let mut d_rows = vec![0.0; rows.len()];
         for anchor in 0..ANCHORS.min(chosen.len()) {
             let apart: Vec<usize> =
                 chosen.iter().map(|at| codes[chosen[anchor]].distance(&codes[*at])).collect();
             pull(anchor, &apart, &rows, &mut d_rows, 1.0 / ANCHORS as f32);
         }
-        let d_projected = unnormalise(&projected, &rows, &d_rows);
+        let d_projected = unit_slope(&projected, &rows, &d_rows, PROJECTION);
         let d = head.backward(parameters, &mut gradients, &trace.embedding, &d_projected);
         gin.backward(parameters, &mut gradients, &batch, &trace, &d);
         adam.step(parameters, &mut gradients, 3e-3 * cosine(step, STEPS));
@@ -217,8 +226,8 @@ fn pull(anchor: usize, apart: &[usize], rows: &[f32], d_rows: &mut [f32], weight
     for at in &positives {
         sum.iter_mut().zip(row(*at)).for_each(|(sum, value)| *sum += value * share);
     }
-    let centre = normalise(&sum);
-    let near = |at: usize| super::net::dot(row(at), &centre) / TEMPERATURE;
+    let centre = unit(&sum, PROJECTION);
+    let near = |at: usize| dot(row(at), &centre) / TEMPERATURE;
     // Unit rows: an exponent is at most 1 / T, far from the largest float.
     let pushes: Vec<f32> = negatives.iter().map(|at| near(*at).exp()).collect();
     let pushed: f32 = pushes.iter().sum();
@@ -240,36 +249,12 @@ fn pull(anchor: usize, apart: &[usize], rows: &[f32], d_rows: &mut [f32], weight
     for (at, push) in negatives.iter().zip(&pushes) {
         spread(*at, push * pressure, d_rows);
     }
-    let d_sum = unnormalise(&sum, &centre, &d_centre);
+    let d_sum = unit_slope(&sum, &centre, &d_centre, PROJECTION);
     for at in &positives {
         let into = &mut d_rows[at * PROJECTION..(at + 1) * PROJECTION];
         into.iter_mut().zip(&d_sum).for_each(|(d, value)| *d += value * share);
     }
     loss * weight
-}
-
-/// Rows of [`PROJECTION`] at length 1.
-fn normalise(x: &[f32]) -> Vec<f32> {
-    x.chunks_exact(PROJECTION)
-        .flat_map(|row| {
-            let length = length(row);
-            row.iter().map(move |value| value / length).collect::<Vec<_>>()
-        })
-        .collect()
-}
-
-/// The gradient by rows, given that by their normalised form.
-fn unnormalise(x: &[f32], unit: &[f32], d: &[f32]) -> Vec<f32> {
-    let rows = x.chunks_exact(PROJECTION).zip(unit.chunks_exact(PROJECTION)).zip(d.chunks_exact(PROJECTION));
-    rows.flat_map(|((x, unit), d)| {
-        let (length, along) = (length(x), super::net::dot(unit, d));
-        unit.iter().zip(d).map(move |(unit, d)| (d - along * unit) / length).collect::<Vec<_>>()
-    })
-    .collect()
-}
-
-fn length(row: &[f32]) -> f32 {
-    super::net::dot(row, row).sqrt().max(1e-6)
 }
 
 /// Regression of exp(-distance / nodes) by two networks, the first of which is kept.
@@ -328,13 +313,13 @@ mod tests {
         let projected: Vec<f32> = (0..12 * PROJECTION).map(|_| rng.normal() as f32).collect();
         let apart = [0, 2, 2, 4, 4, 5, 2, 7, 3, 0, 9, 3];
         let loss = |projected: &[f32]| {
-            let rows = normalise(projected);
+            let rows = unit(projected, PROJECTION);
             f64::from(pull(0, &apart, &rows, &mut vec![0.0; rows.len()], 1.0))
         };
-        let rows = normalise(&projected);
+        let rows = unit(&projected, PROJECTION);
         let mut d_rows = vec![0.0; rows.len()];
         pull(0, &apart, &rows, &mut d_rows, 1.0);
-        let d = unnormalise(&projected, &rows, &d_rows);
+        let d = unit_slope(&projected, &rows, &d_rows, PROJECTION);
         for at in 0..projected.len() {
             let shifted = |by: f32| {
                 let mut shifted = projected.clone();

@@ -9,7 +9,7 @@ use crate::space::{Genes, Space};
 /// Strengths of the penalty that are tried; the one with the least error on what it leaves out is taken.
 const PENALTIES: [f64; 6] = [0.1, 0.3, 1.0, 3.0, 10.0, 30.0];
 
-/// Ridge regression in its kernel form, its penalty chosen by leaving one out.
+/// Ridge regression, its penalty chosen by leaving one out.
 #[derive(Debug, Default)]
 pub struct Ridge {
     fitted: Vec<Fitted>,
@@ -17,40 +17,46 @@ pub struct Ridge {
 
 #[derive(Debug)]
 struct Fitted {
-    codes: Vec<Vec<f32>>,
+    /// One for the intercept, then one a place of the code.
     weights: Vec<f64>,
     mean: f64,
     scale: Normal,
 }
 
 impl Fitted {
-    fn fit(codes: Vec<Vec<f32>>, wanted: &[f64], mut scale: Normal) -> Result<Self> {
-        let n = wanted.len();
-        let mean = wanted.iter().sum::<f64>() / n as f64;
+    /// Fits to the codes of architectures, each behind a 1 for the intercept, and their normal scores.
+    fn fit(rows: &[Vec<f64>], wanted: &[f64], mut scale: Normal) -> Result<Self> {
+        let mean = wanted.iter().sum::<f64>() / wanted.len() as f64;
+        // A system of one equation a place of the code, however many architectures were rated.
+        let places = rows.first().map_or(0, Vec::len);
+        let (mut squares, mut products) = (vec![vec![0.0; places]; places], vec![0.0; places]);
+        for (row, wanted) in rows.iter().zip(wanted) {
+            // Codes are mostly zeros.
+            for at in (0..places).filter(|at| row[*at] != 0.0) {
+                squares[at].iter_mut().zip(row).for_each(|(sum, value)| *sum += row[at] * value);
+                products[at] += row[at] * (wanted - mean);
+            }
+        }
         let mut best: Option<(f64, Vec<f64>, Vec<f64>)> = None;
         for penalty in PENALTIES {
-            let mut kernel: Vec<Vec<f64>> =
-                codes.iter().map(|a| codes.iter().map(|b| product(a, b)).collect()).collect();
-            (0..n).for_each(|at| kernel[at][at] += penalty);
-            let inverse = inverse(kernel);
-            let weights: Vec<f64> =
-                inverse.iter().map(|row| row.iter().zip(wanted).map(|(k, y)| k * (y - mean)).sum()).collect();
+            let mut matrix = squares.clone();
+            (0..places).for_each(|at| matrix[at][at] += penalty);
+            let inverse = inverse(matrix);
+            let weights: Vec<f64> = inverse.iter().map(|row| dot(row, &products)).collect();
             // The error with one left out, in closed form.
-            let errors: Vec<f64> = (0..n).map(|at| weights[at] / inverse[at][at]).collect();
-            let error = errors.iter().map(|error| error * error).sum::<f64>();
-            if best.as_ref().is_none_or(|(least, ..)| error < *least) {
-                best = Some((error, weights, errors));
+            let error = |(row, wanted): (&Vec<f64>, &f64)| {
+                let own = inverse.iter().zip(row).map(|(line, value)| value * dot(line, row)).sum::<f64>();
+                (dot(&weights, row) - (wanted - mean)) / (1.0 - own)
+            };
+            let errors: Vec<f64> = rows.iter().zip(wanted).map(error).collect();
+            let sum = errors.iter().map(|error| error * error).sum::<f64>();
+            if best.as_ref().is_none_or(|(least, ..)| sum < *least) {
+                best = Some((sum, weights, errors));
             }
         }
         let Some((_, weights, errors)) = best else { return Err(unfitted("ridge")) };
         scale.left_out(errors.into_iter());
-        Ok(Self { codes, weights, mean, scale })
-    }
-
-    fn guess(&self, code: &[f32]) -> Guess {
-        let terms = self.codes.iter().zip(&self.weights);
-        let sum: f64 = terms.map(|(other, weight)| weight * product(code, other)).sum();
-        self.scale.guess(self.mean + sum)
+        Ok(Self { weights, mean, scale })
     }
 }
 
@@ -60,12 +66,9 @@ impl Ridge {
     /// # Errors
     /// Before the first fit.
     pub(crate) fn ratings(&self, space: &dyn Space) -> Result<Vec<Vec<f64>>> {
-        let Some(Fitted { codes, weights, .. }) = self.fitted.first() else { return Err(unfitted("ridge")) };
-        let mut places = 0..codes.first().map_or(0, Vec::len);
-        let rating = |place: usize| {
-            codes.iter().zip(weights).map(|(code, weight)| f64::from(code[place]) * weight).sum()
-        };
-        let of_gene = |count: usize| places.by_ref().take(count).map(rating).collect();
+        let Some(Fitted { weights, .. }) = self.fitted.first() else { return Err(unfitted("ridge")) };
+        let mut weights = weights.iter().skip(1).copied();
+        let of_gene = |count: usize| weights.by_ref().take(count).collect();
         Ok(space.genes().iter().map(|gene| gene.options.len()).map(of_gene).collect())
     }
 }
@@ -77,12 +80,12 @@ impl Predictor for Ridge {
 
     fn fit_heads(&mut self, space: &dyn Space, rated: &[(Genes, Vec<f64>)]) -> Result<()> {
         let labels = Labels::of("ridge", rated)?;
-        let codes: Vec<Vec<f32>> = rated.iter().map(|(genes, _)| space.encode(genes)).collect();
+        let rows: Vec<Vec<f64>> = rated.iter().map(|(genes, _)| row(space, genes)).collect();
         let fit = |(head, scale): (usize, &Normal)| {
-            let known = labels.rows.iter().zip(&codes).filter(|(row, _)| !row[head].is_nan());
-            let (wanted, codes): (Vec<f64>, Vec<Vec<f32>>) =
-                known.map(|(row, code)| (row[head], code.clone())).unzip();
-            Fitted::fit(codes, &wanted, scale.clone())
+            let known = labels.rows.iter().zip(&rows).filter(|(row, _)| !row[head].is_nan());
+            let (wanted, rows): (Vec<f64>, Vec<Vec<f64>>) =
+                known.map(|(values, row)| (values[head], row.clone())).unzip();
+            Fitted::fit(&rows, &wanted, scale.clone())
         };
         self.fitted = labels.scales.iter().enumerate().map(fit).collect::<Result<_>>()?;
         Ok(())
@@ -93,16 +96,20 @@ impl Predictor for Ridge {
             return Err(unfitted("ridge"));
         }
         let guess = |genes: &Genes| {
-            let code = space.encode(genes);
-            self.fitted.iter().map(|head| head.guess(&code)).collect()
+            let row = row(space, genes);
+            self.fitted.iter().map(|head| head.scale.guess(head.mean + dot(&head.weights, &row))).collect()
         };
         Ok(batch.iter().map(guess).collect())
     }
 }
 
-/// The linear kernel, with a constant for the intercept.
-fn product(a: &[f32], b: &[f32]) -> f64 {
-    1.0 + a.iter().zip(b).map(|(a, b)| f64::from(a * b)).sum::<f64>()
+/// A 1 for the intercept, then the code.
+fn row(space: &dyn Space, genes: &Genes) -> Vec<f64> {
+    std::iter::once(1.0).chain(space.encode(genes).into_iter().map(f64::from)).collect()
+}
+
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
 /// The inverse of a positive definite matrix, by Gauss and Jordan.

@@ -1,5 +1,7 @@
 //! What every registered sampler must do, whatever it does.
 
+mod tables;
+
 use std::collections::BTreeSet;
 
 use super::*;

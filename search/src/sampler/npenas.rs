@@ -1,7 +1,7 @@
 //! Evolution guided by a predictor (NPENAS, Wei et al., 2020).
 //!
 //! A random first generation; then, round by round, a predictor is fitted to all that was rated, the best are mutated into many
-//! candidates, and those that it guesses highest are rated next.
+//! candidates, some are drawn besides, and those that it guesses highest are rated next.
 
 use std::collections::BTreeSet;
 
@@ -15,6 +15,9 @@ use crate::space::{Genes, Space};
 
 /// Draws for each candidate that has to be new and within budget.
 const TRIES: usize = 8;
+
+/// One candidate in so many comes from anywhere in the space: where the first generation is poor, the best of it are no place to stay.
+const FAR: usize = 4;
 
 /// Predictor-guided evolution.
 pub struct Npenas {
@@ -79,6 +82,27 @@ pub(super) fn around(
     Ok(candidates)
 }
 
+/// Adds members from anywhere in the space, new and within budget, until there are `count`.
+fn anywhere(
+    candidates: &mut Vec<Genes>,
+    known: &BTreeSet<&Genes>,
+    count: usize,
+    space: &dyn Space,
+    budget: &dyn Budget,
+    rng: &mut Rng,
+) -> Result<()> {
+    for _ in 0..count.saturating_sub(candidates.len()) * TRIES {
+        if candidates.len() >= count {
+            break;
+        }
+        let genes = space.sample(rng);
+        if !known.contains(&genes) && !candidates.contains(&genes) && budget.allows(&genes)? {
+            candidates.push(genes);
+        }
+    }
+    Ok(())
+}
+
 impl Sampler for Npenas {
     fn name(&self) -> &'static str {
         "npenas"
@@ -95,7 +119,9 @@ impl Sampler for Npenas {
             predictor.fit(space, &rated)?;
             let known: BTreeSet<&Genes> = rated.iter().map(|(genes, _)| genes).collect();
             let near: Vec<&Genes> = best.iter().map(|at| &rated[*at].0).collect();
-            let candidates = around(&near, &known, *candidates, space, budget, rng)?;
+            let (count, far) = (*candidates, *candidates / FAR);
+            let mut candidates = around(&near, &known, count - far, space, budget, rng)?;
+            anywhere(&mut candidates, &known, count, space, budget, rng)?;
             let guesses: Vec<f64> =
                 predictor.predict(space, &candidates)?.into_iter().map(|guess| guess.value).collect();
             Ok(highest(candidates, &guesses, *batch))

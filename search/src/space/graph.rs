@@ -115,30 +115,45 @@ impl ArchGraph {
 
     /// Equal exactly for graphs that are isomorphic, labels included, once nodes on no path are taken off.
     ///
-    /// Colour refinement, then every node of the first ambiguous colour is tried as the first of it, and the least text wins.
+    /// Colour refinement, then each node of the first ambiguous colour is tried as the first of it, and the least text wins.
     pub fn key(&self) -> String {
         let graph = self.pruned();
         let n = graph.labels.len();
         let ends = |at: usize| usize::from(at == 0) + 2 * usize::from(at + 1 == n);
         let first: Vec<Vec<usize>> = (0..n).map(|at| vec![ends(at), usize::from(graph.labels[at])]).collect();
-        let mut best: Option<String> = None;
-        let mut open = vec![graph.refine(&ranks(&first))];
-        while let Some(colours) = open.pop() {
-            let ambiguous = (0..n).find(|colour| colours.iter().filter(|other| *other == colour).count() > 1);
-            let Some(ambiguous) = ambiguous else {
-                let text = graph.text(&colours);
-                if best.as_ref().is_none_or(|least| text < *least) {
-                    best = Some(text);
-                }
-                continue;
-            };
-            for chosen in (0..n).filter(|at| colours[*at] == ambiguous) {
-                let split: Vec<Vec<usize>> =
-                    (0..n).map(|at| vec![colours[at], usize::from(at != chosen)]).collect();
-                open.push(graph.refine(&ranks(&split)));
-            }
+        graph.least(&graph.refine(&ranks(&first)))
+    }
+
+    /// The least text of all orders that these refined colours allow.
+    ///
+    /// Where two choices lead to one text at once, some renumbering takes one to the other, and so all that follows: one of them is
+    /// enough. So many alike nodes, or alike branches, cost no factorial time.
+    fn least(&self, colours: &[usize]) -> String {
+        let mut seen = BTreeSet::new();
+        let different = |colours: &Vec<usize>| seen.insert(self.first_text(colours));
+        let least = self.choices(colours).into_iter().filter(different).map(|one| self.least(&one)).min();
+        least.unwrap_or_else(|| self.text(colours))
+    }
+
+    /// The text of one order that these refined colours allow: the first choice everywhere.
+    fn first_text(&self, colours: &[usize]) -> String {
+        match self.choices(colours).first() {
+            Some(first) => self.first_text(first),
+            None => self.text(colours),
         }
-        best.unwrap_or_default()
+    }
+
+    /// Finer colours for each node of the first ambiguous one, as the first of it; none where all are distinct.
+    fn choices(&self, colours: &[usize]) -> Vec<Vec<usize>> {
+        let n = colours.len();
+        let many = |colour: &usize| colours.iter().filter(|other| *other == colour).count() > 1;
+        let Some(ambiguous) = (0..n).find(many) else { return Vec::new() };
+        let choose = |chosen: usize| {
+            let split: Vec<Vec<usize>> =
+                (0..n).map(|at| vec![colours[at], usize::from(at != chosen)]).collect();
+            self.refine(&ranks(&split))
+        };
+        (0..n).filter(|at| colours[*at] == ambiguous).map(choose).collect()
     }
 
     /// Splits colours by those of the neighbours until nothing changes.
@@ -304,6 +319,28 @@ mod tests {
             prop_assert_eq!(apart(&a, &a), 0);
             prop_assert!(apart(&a, &c) <= apart(&a, &b) + apart(&b, &c));
         }
+    }
+
+    /// Ten branches of two equal nodes each are alike in 10! ways.
+    #[test]
+    fn alike_branches_cost_no_factorial_time() {
+        let branches = |order: &[usize], last: u16| {
+            let nodes = 2 * order.len() + 2;
+            let mut labels = vec![2; nodes];
+            (labels[0], labels[nodes - 1], labels[nodes - 2]) = (0, 1, last);
+            let mut edges: Vec<(usize, usize)> = order
+                .iter()
+                .enumerate()
+                .flat_map(|(at, to)| [(0, 1 + at), (1 + at, 11 + to), (11 + to, nodes - 1)])
+                .collect();
+            edges.sort_unstable();
+            ArchGraph { labels, positions: (0..nodes as u16).collect(), edges, vocabulary: 4, chain: false }
+        };
+        let straight: Vec<usize> = (0..10).collect();
+        let crossed = [3, 1, 4, 0, 5, 9, 2, 6, 8, 7];
+        assert_eq!(branches(&straight, 2).key(), branches(&crossed, 2).key());
+        assert_eq!(branches(&straight, 3).key(), branches(&crossed, 3).key());
+        assert_ne!(branches(&straight, 2).key(), branches(&straight, 3).key());
     }
 
     #[test]

@@ -34,7 +34,7 @@ pub struct TableSpace {
     row_of: Vec<usize>,
     index: BTreeMap<Vec<u16>, usize>,
     /// Whether every combination of genes is a member.
-    complete: bool,
+    pub(crate) complete: bool,
     hash: String,
 }
 

@@ -7,7 +7,7 @@ use masktas_search::report::Comparison;
 use masktas_search::space::Space as _;
 use serde_json::{Value, json};
 
-use super::{Both, Options, command, curves, interval, number, percent, signed, within};
+use super::{Both, Options, STANDING, command, curves, interval, number, standing};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::Failure;
 
@@ -30,29 +30,17 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         })?;
     reporter.end(&format!("{} samplers, {seeds} searches each", rows.len()));
     let first = rows[0].sampler.clone();
-    let mut table = Both::new(&[
-        "sampler",
-        "hypervolume",
-        "sd",
-        "95 % of the mean",
-        "best score",
-        "less the first's",
-        "95 %",
-        "wins",
-        "ms",
-    ]);
+    let head = ["sampler", "hypervolume", "sd", "95 % of the mean", "best score"];
+    let mut table = Both::new(&[&head[..], &STANDING].concat());
     for row in &rows {
-        table.rows.push(vec![
+        let cells = [
             row.sampler.clone(),
             number(row.hypervolume.mean),
             number(row.hypervolume.sd),
             interval(&row.hypervolume),
             format!("{} ± {}", number(row.best.mean), number(row.best.sd)),
-            signed(row.difference.as_ref()),
-            within(row.difference.as_ref()),
-            percent(row.wins),
-            format!("{:.2}", row.overhead_ms),
-        ]);
+        ];
+        table.rows.push(cells.into_iter().chain(standing(&row.standing)).collect());
     }
     let title = format!("{space}, {}: fronts after {queries} architectures, {seeds} seeds", limits.join(" "));
     let notes = vec![
@@ -64,12 +52,12 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         "ms: asking and telling, and predicting costs, per architecture".to_owned(),
     ];
     let mut text = format!("{title}\n\n{}\n{}\n", table.text(console), notes.join("\n"));
-    let csv = curves("covered", rows.iter().map(|row| (row.sampler.as_str(), &row.curves)));
+    let csv = curves("covered", rows.iter().map(|row| (row.sampler.as_str(), &row.standing.curves)));
     let page = Comparison {
         title,
         command: command(),
         notes,
-        lines: rows.iter().map(|row| Comparison::line(&row.sampler, &row.curves, |y| y)).collect(),
+        lines: rows.iter().map(|row| Comparison::line(&row.sampler, &row.standing.curves, |y| y)).collect(),
         head: table.head,
         rows: table.rows,
         axes: ["architectures rated".to_owned(), "hypervolume (higher is better)".to_owned()],

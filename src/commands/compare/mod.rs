@@ -7,7 +7,7 @@ mod samplers;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use masktas_search::compare::{Entrant, Kept, Summary};
+use masktas_search::compare::{Entrant, Kept, Standing, Summary};
 use masktas_search::report::Comparison;
 use masktas_search::run::write_atomic;
 use masktas_search::table::TableSpace;
@@ -17,7 +17,8 @@ use crate::exit::Failure;
 use crate::table::Table;
 
 const AFTER: &str = "\
-Samplers: random, evolution, regularised-evolution, tpe, npenas, seminas, block-dp; npenas/ridge guesses by another predictor.
+Samplers: random, evolution, regularised-evolution, tpe, npenas, seminas, block-dp; npenas/ridge guesses by another predictor; \
+recipe:ssnenas, or recipe:FILE.toml, is the sampler of a recipe with its settings.
 Predictors: ridge, mlp, encoder-decoder, encoder-decoder-supervised, gin; gin+ged and gin+ccl are pre-trained on architectures that nobody rated.
 Tables read without --read: nasbench201.csv, nasbench101_subset.csv, nasbench_macro.csv, vit_autoformer.csv.";
 
@@ -189,6 +190,15 @@ fn signed(summary: Option<&Summary>) -> String {
 
 fn within(summary: Option<&Summary>) -> String {
     summary.map_or("-".to_owned(), interval)
+}
+
+/// The last columns of a table of samplers.
+const STANDING: [&str; 4] = ["less the first's", "95 %", "wins", "ms"];
+
+/// Their cells.
+fn standing(one: &Standing) -> [String; 4] {
+    let difference = one.difference.as_ref();
+    [signed(difference), within(difference), percent(one.wins), format!("{:.2}", one.overhead_ms)]
 }
 
 fn percent(share: Option<f64>) -> String {

@@ -6,7 +6,7 @@ use masktas_search::report::Comparison;
 use masktas_search::table::TableSpace;
 use serde_json::{Value, json};
 
-use super::{Both, Options, column_number, command, curves, interval, number, percent, signed, within};
+use super::{Both, Options, STANDING, column_number, command, curves, interval, number, standing};
 use crate::console::{Answer, Console, Outcome};
 
 pub fn run(
@@ -29,29 +29,17 @@ pub fn run(
     })?;
     reporter.end(&format!("{} samplers, {} searches each", rows.len(), task.seeds));
     let first = rows[0].sampler.clone();
-    let mut table = Both::new(&[
-        "sampler",
-        "regret",
-        "sd",
-        "95 % of the mean",
-        &task.report,
-        "less the first's",
-        "95 %",
-        "wins",
-        "ms",
-    ]);
+    let head = ["sampler", "regret", "sd", "95 % of the mean", &task.report];
+    let mut table = Both::new(&[&head[..], &STANDING].concat());
     for row in &rows {
-        table.rows.push(vec![
+        let cells = [
             row.sampler.clone(),
             number(row.regret.mean),
             number(row.regret.sd),
             interval(&row.regret),
             format!("{} ± {}", number(row.report.mean), number(row.report.sd)),
-            signed(row.difference.as_ref()),
-            within(row.difference.as_ref()),
-            percent(row.wins),
-            format!("{:.2}", row.overhead_ms),
-        ]);
+        ];
+        table.rows.push(cells.into_iter().chain(standing(&row.standing)).collect());
     }
     let title = format!(
         "{}: {} after {} of {} architectures, {} seeds",
@@ -72,15 +60,18 @@ pub fn run(
         "ms: asking and telling, per architecture".to_owned(),
     ];
     let mut text = format!("{title}\n\n{}\n{}\n", table.text(console), notes.join("\n"));
-    let csv = curves("best", rows.iter().map(|row| (row.sampler.as_str(), &row.curves)));
+    let csv = curves("best", rows.iter().map(|row| (row.sampler.as_str(), &row.standing.curves)));
     // The best there is: what every curve's end and its regret add up to.
-    let ends = rows[0].curves.iter().filter_map(|curve| curve.last());
-    let best = rows[0].regret.mean + ends.sum::<f64>() / rows[0].curves.len().max(1) as f64;
+    let ends = rows[0].standing.curves.iter().filter_map(|curve| curve.last());
+    let best = rows[0].regret.mean + ends.sum::<f64>() / rows[0].standing.curves.len().max(1) as f64;
     let page = Comparison {
         title,
         command: command(),
         notes,
-        lines: rows.iter().map(|row| Comparison::line(&row.sampler, &row.curves, |y| best - y)).collect(),
+        lines: rows
+            .iter()
+            .map(|row| Comparison::line(&row.sampler, &row.standing.curves, |y| best - y))
+            .collect(),
         head: table.head,
         rows: table.rows,
         axes: ["architectures rated".to_owned(), format!("regret of {} (lower is better)", task.score)],
