@@ -17,6 +17,7 @@ mod map;
 mod matmul;
 mod op;
 mod pool;
+mod registers;
 mod rows;
 mod scan;
 mod scatter;
@@ -26,6 +27,7 @@ mod target;
 mod view;
 mod wgsl;
 mod window;
+mod workgroup;
 
 pub use op::{Binary, Core, Expr, Fold, Instr, Op, Operand, Pool, Unary};
 pub use target::{AdapterClass, Target};
