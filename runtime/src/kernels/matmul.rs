@@ -3,17 +3,18 @@
 //!
 //! Of 8-bit integers, four to a word, a word takes the place of an element ([`Product::times`]).
 //!
-//! Three variants: tiles in registers without workgroup memory ([`registers`]), for drivers that run shaders on the
+//! Four variants: tiles in registers without workgroup memory ([`registers`]), for drivers that run shaders on the
 //! CPU, where barriers cost more than they save; the same with operands shared through subgroups
-//! ([`shared`]); and tiles in workgroup memory read as vectors of four ([`workgroup`]), for graphics processors. Rows and columns
-//! beyond the edge are computed from clamped indices or from zeros, and not stored, so that no tile needs a special case.
+//! ([`shared`]); tiles in workgroup memory read as vectors of four ([`workgroup`]), for graphics processors; and tiles there
+//! multiplied as cooperative matrices ([`cooperative`]), where a target names some. Rows and columns beyond the edge are
+//! computed from clamped indices or from zeros, and not stored, so that no tile needs a special case.
 
 use std::fmt::Write as _;
 
 use crate::kernels::op::{Core, Op};
 use crate::kernels::target::AdapterClass;
 use crate::kernels::wgsl::{Axis, Walks, Writer, count};
-use crate::kernels::{Kernel, Threads, registers, shared, workgroup};
+use crate::kernels::{Kernel, Threads, cooperative, registers, shared, workgroup};
 
 /// Elements, or fours of them, that a row's shift is the mean of.
 const PIVOTS: usize = 4;
@@ -217,7 +218,8 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
         AdapterClass::Software => {
             shared::generate(op, &product, threads).or_else(|| registers::generate(op, &product, threads))
         }
-        AdapterClass::Gpu => workgroup::generate(op, &product, threads),
+        AdapterClass::Gpu => cooperative::generate(op, &product, threads)
+            .or_else(|| workgroup::generate(op, &product, threads)),
     }
 }
 
