@@ -9,6 +9,12 @@
 //!
 //! naga spells the operations: `coopLoadT` and `coopStoreT` are those of row-major memory. Sums start from zeros that are
 //! loaded: what an empty matrix holds is not the same in every language that naga writes.
+//!
+//! **By the letter these kernels are not sound on Vulkan yet.** For cooperative matrices naga 30 declares Vulkan's memory model, but
+//! it goes on writing accesses to workgroup memory that are private and barriers that make nothing visible
+//! (<https://github.com/gfx-rs/wgpu/issues/8805>; `back/spv/writer.rs`, `write_control_barrier`; `back/spv/instructions.rs`,
+//! `coop_load`). A driver that took this at its word could lose what is staged. So nothing but a tune, which compares the answers of
+//! several runs, or a program by name chooses them.
 
 use std::fmt::Write as _;
 

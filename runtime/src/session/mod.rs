@@ -76,10 +76,12 @@ use player::Player;
 
 /// When kernels use cooperative matrices: small squares that a graphics processor's subgroup multiplies at once.
 ///
-/// They are never the default. They have not been timed on any hardware by this project, and wgpu calls the feature experimental.
+/// They are never the default. They have not run on any hardware in this project, wgpu calls the feature experimental, and what
+/// its compiler writes for Vulkan does not promise that threads see each other's writes (wgpu's issue 8805).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cooperative {
-    /// Not even where a tune finds them fastest.
+    /// Not even where a tune would find them fastest: for answers that must not depend on an experiment, and for drivers that do
+    /// not survive one.
     Never,
     /// Where a tune, now or earlier, found them right and fastest: [`Session::load_tuned`], [`Session::load_kept`].
     #[default]

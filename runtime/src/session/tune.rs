@@ -130,7 +130,7 @@ impl Cache {
 
 impl Session {
     /// Puts a model on an adapter with the kernel variants that run it fastest there. Each variant is loaded
-    /// and run a few times on random numbers, which takes seconds, and its answer compared with the first one's; `announce` is told
+    /// and run a few times on random numbers, which takes seconds, and its answers compared with the first one's; `announce` is told
     /// each variant with what was found. With `cache`, the path of a file, the choice is kept there by adapter,
     /// driver and model, and known the next time. Tried are those variants that `options` allow: of its class where one is
     /// given, without subgroups or cooperative matrices where these are switched off; a choice among fewer is kept as one of its
@@ -336,20 +336,17 @@ fn choose(
     let mut first: Option<Answer> = None;
     let mut tried = Vec::new();
     for variant in possible {
-        let ran =
-            with(variant).and_then(|session| time(&session).map(|(answer, time)| (session, answer, time)));
+        let ran = with(variant).and_then(|session| Ok((run(&session, first.as_ref())?, session)));
         let found = match ran {
-            Ok((session, answer, time)) => {
-                let difference = first.as_ref().map_or(0.0, |first| differ(first, &answer));
-                if tolerance.judge(difference) == Verdict::Fail {
-                    Tried::Wrong { difference, allowed: tolerance.warn }
-                } else {
-                    if best.as_ref().is_none_or(|(.., least)| time < *least) {
-                        best = Some((session, variant, time));
-                    }
-                    first.get_or_insert(answer);
-                    Tried::Time(time)
+            Ok((Ran { difference, .. }, _)) if tolerance.judge(difference) == Verdict::Fail => {
+                Tried::Wrong { difference, allowed: tolerance.warn }
+            }
+            Ok((Ran { answer, time, .. }, session)) => {
+                if best.as_ref().is_none_or(|(.., least)| time < *least) {
+                    best = Some((session, variant, time));
                 }
+                first.get_or_insert(answer);
+                Tried::Time(time)
             }
             Err(lost @ Error::AdapterLost { .. }) => return Err(lost),
             Err(error) if variant.cooperative => Tried::Refused(error.to_string()),
@@ -363,35 +360,49 @@ fn choose(
 
 /// The largest relative difference of outputs that are floats. Where neither answer is finite they do not differ.
 fn differ(first: &Answer, other: &Answer) -> f64 {
-    let mut most = 0.0f64;
-    for ((_, first), (_, other)) in first.iter().zip(other) {
-        let (Some(first), Some(other)) = (first.as_f32(), other.as_f32()) else { continue };
-        let both = first.iter().zip(other).filter(|(a, b)| a.is_finite() || b.is_finite());
-        let (first, other): (Vec<f32>, Vec<f32>) = both.unzip();
-        let difference = relative_difference(&first, &other);
-        // The greatest of numbers forgets that one is none.
-        if difference.is_nan() {
-            return difference;
-        }
-        most = most.max(difference);
-    }
-    most
+    let difference = |((_, first), (_, other)): (&(String, Tensor), &(String, Tensor))| {
+        let (first, other) = (first.as_f32()?, other.as_f32()?);
+        let either = first.iter().zip(other).filter(|(a, b)| a.is_finite() || b.is_finite());
+        let (first, other): (Vec<f32>, Vec<f32>) = either.unzip();
+        Some(relative_difference(&first, &other))
+    };
+    worst(first.iter().zip(other).filter_map(difference))
 }
 
-/// What a session answers to random numbers, and the least time of a run, in milliseconds, after one that compiles the kernels.
-fn time(session: &Session) -> Result<(Answer, f64)> {
+/// What a variant did on random numbers.
+struct Ran {
+    answer: Answer,
+    /// The largest difference of any run's answer from the yardstick.
+    difference: f64,
+    /// The least time of a run, in milliseconds, after one that compiles the kernels.
+    time: f64,
+}
+
+/// Runs a session a few times. Each answer is compared with `first`, or with the session's own first one: what threads read before
+/// others have written it may come out right once.
+fn run(session: &Session, first: Option<&Answer>) -> Result<Ran> {
     let mut inputs = Vec::new();
     for port in &session.info().inputs {
         inputs.push((port.name.as_str(), numbers(&port.shape, port.dtype)?));
     }
     let answer = session.run(&inputs)?;
-    let mut least = f64::INFINITY;
+    let yardstick = first.unwrap_or(&answer);
+    let mut differences = vec![differ(yardstick, &answer)];
+    let mut time = f64::INFINITY;
     for _ in 0..RUNS {
         let start = Instant::now();
-        session.run(&inputs)?;
-        least = least.min(start.elapsed().as_secs_f64() * 1e3);
+        let again = session.run(&inputs)?;
+        time = time.min(start.elapsed().as_secs_f64() * 1e3);
+        differences.push(differ(yardstick, &again));
     }
-    Ok((answer, least))
+    let difference = worst(differences);
+    Ok(Ran { answer, difference, time })
+}
+
+/// The greatest of differences, of which `NaN` is one.
+fn worst(differences: impl IntoIterator<Item = f64>) -> f64 {
+    // Nothing compares as greater than NaN, so it stays.
+    differences.into_iter().fold(0.0, |most: f64, one| if one.is_nan() || one > most { one } else { most })
 }
 
 /// Floats in -1..1, the same each time: on zeros a wrong product would go unseen. Integers may be places, and are zeros.
@@ -409,102 +420,4 @@ fn numbers(shape: &[usize], dtype: Dtype) -> Result<Tensor> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::graph::GraphBuilder;
-    use crate::plan::CooperativeSizes;
-    use crate::session::Adapters;
-    use crate::tensor::Dtype;
-
-    /// A product by weights that are all `weight`.
-    fn product(weight: f32) -> Graph {
-        let mut b = GraphBuilder::new("product", 20);
-        let x = b.input("x", Dtype::F32, [16, 24].map(crate::graph::Dim::Fixed));
-        let w = b.constant("w", Tensor::f32([24, 8], vec![weight; 192]).unwrap());
-        let y = b.node("MatMul", "y", &[&x, &w], []);
-        b.output(&y, Dtype::F32, [16, 8].map(crate::graph::Dim::Fixed));
-        b.finish().unwrap()
-    }
-
-    fn on_an_adapter() -> bool {
-        let found = !Adapters::list().is_empty();
-        let required = std::env::var("MASKTAS_REQUIRE_ENGINES").is_ok_and(|value| value == "1");
-        assert!(
-            found || !required,
-            "MASKTAS_REQUIRE_ENGINES is 1, but there is no adapter; run `make setup`"
-        );
-        found
-    }
-
-    const PLAIN: Variant = Variant { class: AdapterClass::Gpu, subgroups: false, cooperative: false };
-    const COOPERATIVE: Variant = Variant { class: AdapterClass::Gpu, subgroups: true, cooperative: true };
-
-    /// A variant that gives another answer is told as wrong and not taken, though it is the only other one; one that does
-    /// not load is told as refused where it is experimental, and is an error where it is not.
-    #[test]
-    fn a_wrong_variant_is_not_chosen() {
-        if !on_an_adapter() {
-            return;
-        }
-        let options = Options::default();
-        let (right, wrong) = (product(0.5), product(0.5002));
-        let with =
-            |variant: Variant| Session::load(if variant.cooperative { &wrong } else { &right }, &options);
-        let mut told = Vec::new();
-        let tell = |variant, tried| told.push((variant, tried));
-        let (best, tried) = choose(vec![PLAIN, COOPERATIVE], with, Tolerance::F32, tell).unwrap();
-        assert_eq!(best.unwrap().1, PLAIN);
-        assert_eq!(told, tried);
-        let Tried::Wrong { difference, allowed } = &tried[1].1 else { panic!("{tried:?}") };
-        assert!((3e-4..5e-4).contains(difference) && *allowed == 1e-4, "{tried:?}");
-        assert!(tried[1].1.to_string().contains("wrong by 4.0e-4"), "{}", tried[1].1);
-        // Within the tolerance of 16 bits it is right.
-        let (_, tried) = choose(vec![PLAIN, COOPERATIVE], with, Tolerance::F16, |_, _| ()).unwrap();
-        assert!(matches!(tried[1].1, Tried::Time(_)), "{tried:?}");
-
-        let missing = Options { adapter: Some("no such thing".into()), ..Options::default() };
-        let with =
-            |variant: Variant| Session::load(&right, if variant.cooperative { &missing } else { &options });
-        let (best, tried) = choose(vec![PLAIN, COOPERATIVE], with, Tolerance::F32, |_, _| ()).unwrap();
-        assert!(best.is_some() && matches!(tried[1].1, Tried::Refused(_)), "{tried:?}");
-        let failing = |_| Session::load(&right, &missing);
-        assert!(choose(vec![PLAIN], failing, Tolerance::F32, |_, _| ()).is_err());
-    }
-
-    #[test]
-    fn answers_that_are_not_finite_in_the_same_places_agree() {
-        let answer = |values: [f32; 3]| vec![("y".to_owned(), Tensor::f32([3], values.to_vec()).unwrap())];
-        let first = answer([1.0, f32::NAN, 2.0]);
-        assert_eq!(differ(&first, &answer([1.0, f32::INFINITY, 2.0])), 0.0);
-        assert_eq!(differ(&first, &answer([1.0, f32::NAN, 1.0])), 0.5);
-        assert!(differ(&first, &answer([f32::NAN, f32::NAN, 2.0])).is_nan());
-        assert!(differ(&first, &answer([1.0, 7.0, 2.0])).is_nan());
-    }
-
-    /// Cooperative matrices are among the variants where an adapter reports some and nothing is said against them, and a choice
-    /// among more variants is kept under another name.
-    #[test]
-    fn cooperative_matrices_are_offered_where_they_are_reported() {
-        let Some(plain) = Adapters::list().into_iter().next() else {
-            assert!(!on_an_adapter());
-            return;
-        };
-        let plain = Adapter { cooperative: CooperativeSizes::NONE, ..plain };
-        let reporting = Adapter { cooperative: CooperativeSizes { f32: 8, f16: 0 }, ..plain.clone() };
-        let options = |cooperative| Options { cooperative, ..Options::default() };
-        let offered =
-            |adapter: &Adapter, options: &Options| variants(adapter, options).contains(&COOPERATIVE);
-        assert!(offered(&reporting, &Options::default()) && !offered(&plain, &Options::default()));
-        assert!(!offered(&reporting, &options(Cooperative::Never)));
-        assert_eq!(variants(&reporting, &options(Cooperative::Always)), [COOPERATIVE]);
-        assert!(!offered(&reporting, &Options { subgroups: false, ..Options::default() }));
-        assert!(!offered(&reporting, &Options { class: Some(AdapterClass::Software), ..Options::default() }));
-        let graph = product(1.0);
-        let key = |adapter: &Adapter, options: &Options| super::key(adapter, &graph, options).unwrap();
-        let (all, known) = (key(&reporting, &Options::default()), key(&plain, &Options::default()));
-        assert_ne!(all, known);
-        assert_ne!(all, key(&reporting, &options(Cooperative::Always)));
-        assert_eq!(key(&reporting, &options(Cooperative::Never)), known);
-        assert_eq!(COOPERATIVE.to_string(), "workgroup tiles with cooperative matrices");
-    }
-}
+mod tests;
