@@ -76,8 +76,8 @@ use player::Player;
 
 /// When kernels use cooperative matrices: small squares that a graphics processor's subgroup multiplies at once.
 ///
-/// They are never the default. They have not run on any hardware in this project, wgpu calls the feature experimental, and what
-/// its compiler writes for Vulkan does not promise that threads see each other's writes (wgpu's issue 8805).
+/// They are never the default: they have not run on any hardware in this project, and wgpu calls the feature experimental. On Vulkan no
+/// tune tries them either: what wgpu 30 writes there does not promise that threads see each other's writes (its issue 8805).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Cooperative {
     /// Not even where a tune would find them fastest: for answers that must not depend on an experiment, and for drivers that do

@@ -79,10 +79,17 @@ fn cooperative_matrices_are_offered_where_they_are_reported() {
         return;
     };
     let plain = Adapter { cooperative: CooperativeSizes::NONE, ..plain };
-    let reporting = Adapter { cooperative: CooperativeSizes { f32: 8, f16: 0 }, ..plain.clone() };
+    let reporting = Adapter {
+        cooperative: CooperativeSizes { f32: 8, f16: 0 },
+        backend: "metal".to_owned(),
+        ..plain.clone()
+    };
+    let on_vulkan = Adapter { backend: "vulkan".to_owned(), ..reporting.clone() };
     let options = |cooperative| Options { cooperative, ..Options::default() };
     let offered = |adapter: &Adapter, options: &Options| variants(adapter, options).contains(&COOPERATIVE);
     assert!(offered(&reporting, &Options::default()) && !offered(&plain, &Options::default()));
+    assert!(!offered(&on_vulkan, &Options::default()), "by name alone");
+    assert!(offered(&on_vulkan, &options(Cooperative::Always)));
     assert!(!offered(&reporting, &options(Cooperative::Never)));
     assert_eq!(variants(&reporting, &options(Cooperative::Always)), [COOPERATIVE]);
     assert!(!offered(&reporting, &Options { subgroups: false, ..Options::default() }));
