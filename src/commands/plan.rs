@@ -46,7 +46,7 @@ pub fn show(
     let (session, tuned) = if shown.tune {
         console.say("trying each set of kernel variants; this takes seconds");
         let cache = choices();
-        let tell = |variant, time| text.push_str(&format!("{variant}: {time:.2} ms\n"));
+        let tell = |variant, tried| text.push_str(&format!("{variant}: {tried}\n"));
         let (session, found) = Session::load_tuned(graph, &options, cache.as_deref(), tell)?;
         let known = if found.tried.is_empty() { ", as found earlier" } else { "" };
         text.push_str(&format!("fastest: {}{known}\n\n", found.variant));

@@ -5,11 +5,12 @@
 //! is known when the text is written, so every extent and stride is a number in it; kernels of equal
 //! text are one pipeline.
 //!
-//! All texts stay inside what both naga and tint accept. Work that exceeds the limit of workgroups
+//! All texts but those with cooperative matrices stay inside what both naga and tint accept. Work that exceeds the limit of workgroups
 //! along one dimension is spread over three.
 
 mod attention;
 mod conv;
+mod cooperative;
 mod expr;
 mod gather;
 mod integer;
@@ -17,6 +18,7 @@ mod map;
 mod matmul;
 mod op;
 mod pool;
+mod registers;
 mod rows;
 mod scan;
 mod scatter;
@@ -26,14 +28,16 @@ mod target;
 mod view;
 mod wgsl;
 mod window;
+mod workgroup;
 
 pub use op::{Binary, Core, Expr, Fold, Instr, Op, Operand, Pool, Unary};
-pub use target::{AdapterClass, Target};
+pub use target::{AdapterClass, CooperativeSizes, Target};
 pub use view::{Positions, View};
 
 pub(crate) use attention::fits as attention_fits;
+pub(crate) use cooperative::rounds_rows;
 pub(crate) use expr::{ERF_FAR, ERF_NEAR};
-pub(crate) use wgsl::ENABLE_F16;
+pub(crate) use wgsl::{ENABLE_COOPERATIVE, ENABLE_F16};
 
 use crate::error::{Error, Result};
 use wgsl::Writer;
@@ -63,6 +67,8 @@ pub(crate) struct Threads {
     pub lanes: u32,
     /// Most threads a workgroup may have.
     pub most: u32,
+    /// Cooperative matrices.
+    pub cooperative: CooperativeSizes,
     most_groups: u32,
 }
 
@@ -80,6 +86,7 @@ impl Threads {
             register: 16.min(most),
             lanes,
             most,
+            cooperative: if target.subgroups { target.cooperative } else { CooperativeSizes::NONE },
             most_groups,
         }
     }

@@ -1,7 +1,8 @@
 //! Kernels that look at a whole row before they write: normalisation, softmax, reductions.
 //!
 //! A row belongs to one thread on drivers that run shaders on the CPU, and to one workgroup, which
-//! joins its lanes' parts through workgroup memory, on graphics processors.
+//! joins its lanes' parts through workgroup memory, on graphics processors. A reduction to a single number is a workgroup's
+//! work on both: one thread would use one lane of the processor's vectors.
 
 use std::fmt::Write as _;
 
@@ -12,6 +13,9 @@ use crate::kernels::{Kernel, Threads};
 
 /// Lanes that share a row on a graphics processor.
 const LANES: u32 = 64;
+
+/// Elements from which one row is shared on drivers that run shaders on the CPU; below, the barriers cost what lanes save.
+const SHARED_FROM: usize = 4096;
 
 /// The text of one loop over a row and what surrounds it.
 struct Row {
@@ -75,7 +79,9 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     let last = columns.last().map(|a| a.name.clone()).unwrap_or_default();
     let fours = input.fours(&last) && (reduces || Writer::can_finish_fours(op, &walks, &last));
     let finish_fours = fours && !reduces;
-    let lanes = if threads.class == AdapterClass::Software { 1 } else { LANES };
+    let (row_count, column_count) = (count(&rows), count(&columns));
+    let shared = reduces && row_count == 1 && column_count >= SHARED_FROM && threads.most >= LANES;
+    let lanes = if threads.class == AdapterClass::Software && !shared { 1 } else { LANES };
 
     let mut writer = Writer::default();
     let parameters: &[&[Axis]] = if reduces { &[&rows] } else { &[&rows, &columns] };
@@ -83,13 +89,12 @@ pub(crate) fn generate(op: &Op, threads: Threads) -> Option<Kernel> {
     let unit = if fours { 4 } else { 1 };
     let array = writer.read(0, fours);
     let row = Row {
-        columns: count(&columns),
+        columns: column_count,
         axes: columns.clone(),
         unit,
         lanes,
         load: format!("{array}[{}]", input.index(unit as i64, |n| Some(n.to_owned()))),
     };
-    let row_count = count(&rows);
     let (size, groups) = if lanes == 1 {
         (threads.row, (row_count as u64).div_ceil(u64::from(threads.row)))
     } else {

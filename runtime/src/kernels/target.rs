@@ -12,6 +12,26 @@ pub enum AdapterClass {
     Gpu,
 }
 
+/// Sides of the square cooperative matrices that kernels may multiply; 0 where there are none. Sums are 32-bit floats with either.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CooperativeSizes {
+    /// Of 32-bit floats.
+    pub f32: u32,
+    /// Of 16-bit floats, for weights that are kept in 16 bits where there are no matrices of 32-bit floats. The rows they are
+    /// multiplied with are rounded to 16 bits as well.
+    pub f16: u32,
+}
+
+impl CooperativeSizes {
+    /// No matrices at all.
+    pub const NONE: CooperativeSizes = CooperativeSizes { f32: 0, f16: 0 };
+
+    /// Whether there are none.
+    pub fn is_none(&self) -> bool {
+        *self == CooperativeSizes::NONE
+    }
+}
+
 /// What kernels and buffers may use. The names are those of WebGPU.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Target {
@@ -36,6 +56,10 @@ pub struct Target {
     pub subgroup_size: u32,
     /// Whether kernels may use 16-bit floats.
     pub f16: bool,
+    /// Cooperative matrices that products may use, on a graphics processor with subgroups. Browsers have none of these, so a plan
+    /// with such kernels is not written to files.
+    #[serde(default, skip_serializing_if = "CooperativeSizes::is_none")]
+    pub cooperative: CooperativeSizes,
 }
 
 impl Target {
@@ -52,6 +76,7 @@ impl Target {
             subgroups: false,
             subgroup_size: 0,
             f16: false,
+            cooperative: CooperativeSizes::NONE,
         }
     }
 

@@ -171,6 +171,12 @@ pub(crate) fn parameters(axes: &[&[Axis]]) -> String {
 /// What stands first in the text of a kernel that reads 16-bit floats.
 pub(crate) const ENABLE_F16: &str = "enable f16;";
 
+/// What stands first in the text of a kernel with cooperative matrices: naga's own extension of WGSL.
+pub(crate) const ENABLE_COOPERATIVE: &str = "enable wgpu_cooperative_matrix;";
+
+/// Further parameters of an entry point that multiplies cooperative matrices.
+const SUBGROUPS: &str = ", @builtin(subgroup_id) subgroup: u32, @builtin(num_subgroups) subgroups: u32";
+
 /// WGSL type of one element on the device. Integers and booleans are `i32`.
 pub(crate) fn scalar(dtype: Dtype) -> &'static str {
     match dtype {
@@ -223,6 +229,8 @@ pub(crate) struct Writer {
     pub items: String,
     /// The entry point's statements.
     pub body: String,
+    /// Whether these multiply cooperative matrices: they know their `subgroup` and how many `subgroups` a workgroup has.
+    pub cooperative: bool,
 }
 
 impl Writer {
@@ -301,6 +309,9 @@ impl Writer {
         if self.reads.iter().any(is_half) {
             let _ = writeln!(text, "{ENABLE_F16}");
         }
+        if self.cooperative {
+            let _ = writeln!(text, "{ENABLE_COOPERATIVE}");
+        }
         let mut values = Vec::new();
         for (binding, (input, fours)) in self.reads.iter().enumerate() {
             if let Some(operand) = op.inputs.get(*input) {
@@ -323,10 +334,11 @@ impl Writer {
             [x, _, 1] => format!("group.x + group.y * {x}u"),
             [x, y, _] => format!("group.x + (group.y + group.z * {y}u) * {x}u"),
         };
+        let more = if self.cooperative { SUBGROUPS } else { "" };
         let _ = write!(
             text,
             "@compute @workgroup_size({threads})\n\
-             fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32) {{\n    \
+             fn main(@builtin(workgroup_id) group: vec3<u32>, @builtin(local_invocation_index) lane: u32{more}) {{\n    \
              let g = {group};\n{}}}\n",
             self.body
         );

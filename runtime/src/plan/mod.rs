@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
 use crate::graph::Graph;
-use crate::kernels::ENABLE_F16;
-pub use crate::kernels::{AdapterClass, Target};
+pub use crate::kernels::{AdapterClass, CooperativeSizes, Target};
+use crate::kernels::{ENABLE_COOPERATIVE, ENABLE_F16, rounds_rows};
 use crate::tensor::Dtype;
 
 pub use buffers::{from_words, to_words};
@@ -33,7 +33,8 @@ pub use serial::{BUFFER_BYTES_MAX, PLAN_BYTES_MAX, PlanFiles};
 /// Version of [`Plan`]'s layout; a player refuses others.
 pub const PLAN_VERSION: u32 = 1;
 
-/// What the weights of matrix products are kept as. Sums and everything else are 32-bit floats with either.
+/// What the weights of matrix products are kept as. Sums are 32-bit floats with either, and so is everything else but where it
+/// is said otherwise.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
@@ -42,6 +43,8 @@ pub enum Precision {
     F32,
     /// 16-bit floats, half the memory, rounded once to 11 bits; where the adapter has the feature `SHADER_F16`. A matrix of
     /// which that would make infinities, or whose largest weight is below 2^-14 and not all of whose weights 16 bits hold, keeps 32.
+    /// Where kernels with cooperative matrices were asked for or chosen by a tune, and the adapter has none of 32-bit floats, the
+    /// rows of such a product are rounded to 11 bits too, and must be within 65,504.
     F16,
 }
 
@@ -159,6 +162,18 @@ impl Plan {
     pub fn precision(&self) -> Precision {
         let half = self.kernels.iter().any(|text| text.contains(ENABLE_F16));
         if half { Precision::F16 } else { Precision::F32 }
+    }
+
+    /// Whether kernels use cooperative matrices.
+    pub fn is_cooperative(&self) -> bool {
+        self.kernels.iter().any(|text| text.contains(ENABLE_COOPERATIVE))
+    }
+
+    /// How many products round their rows to 16 bits, as cooperative matrices of 16-bit floats do.
+    pub fn rounded_products(&self) -> usize {
+        let rounds =
+            |dispatch: &&Dispatch| self.kernels.get(dispatch.kernel).is_some_and(|text| rounds_rows(text));
+        self.dispatches.iter().filter(rounds).count()
     }
 
     /// How many products of floats read weights that are kept in 32 bits.

@@ -36,8 +36,15 @@ impl Plan {
     /// The contents of the plan's two files.
     ///
     /// # Errors
-    /// [`Error::InvalidModel`] where the plan does not hold together, which none that was planned here does.
+    /// [`Error::Unsupported`] for a plan with cooperative matrices, which no browser knows; [`Error::InvalidModel`] where the plan
+    /// does not hold together, which none that was planned here does.
     pub fn write(&self) -> Result<PlanFiles> {
+        if self.is_cooperative() {
+            let why =
+                "its kernels use cooperative matrices, which pages cannot play; plan it for a target without"
+                    .to_owned();
+            return Err(Error::Unsupported { what: format!("plan '{}' as files", self.name), why });
+        }
         check(self)?;
         let json = serde_json::to_vec(&Stored::of(self));
         let json = json.map_err(|error| invalid("plan.json", error.to_string()))?;

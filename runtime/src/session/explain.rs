@@ -36,7 +36,12 @@ impl fmt::Display for Info {
             1 => "; 1 product keeps its weights in 32 bits".to_owned(),
             many => format!("; {many} products keep their weights in 32 bits"),
         };
-        writeln!(f, "precision   {}{wide}", self.precision)?;
+        let rounded = match self.rounded_products {
+            0 => String::new(),
+            1 => "; 1 product rounds its rows to 16 bits".to_owned(),
+            many => format!("; {many} products round their rows to 16 bits"),
+        };
+        writeln!(f, "precision   {}{wide}{rounded}", self.precision)?;
         writeln!(f, "dispatches  {}", self.dispatches.len())?;
         writeln!(f, "pipelines   {}", self.pipelines)?;
         let count = |role: BufferRole| self.buffers.iter().filter(|buffer| buffer.role == role).count();

@@ -4,6 +4,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
 
 use super::adapters::{self, Adapter};
 use crate::error::{Error, Result};
+use crate::kernels::CooperativeSizes;
 
 /// Features that kernels or traces use where a device has them.
 const WANTED: wgpu::Features =
@@ -51,11 +52,36 @@ impl Gpu {
     /// # Errors
     /// [`Error::UnknownAdapter`], [`Error::NoAdapter`], [`Error::Adapter`].
     pub fn open(adapter: Option<&str>, allow_software: bool) -> Result<Gpu> {
-        let (info, found) = adapters::choose(adapter, allow_software)?;
+        Gpu::open_with(adapter, allow_software, false)
+    }
+
+    /// As [`Gpu::open`], with the adapter's cooperative matrices where it reports some that kernels here use
+    /// ([`Adapter::cooperative`]). wgpu calls them experimental: its own compilers and the driver's may be wrong there.
+    ///
+    /// # Errors
+    /// As [`Gpu::open`].
+    pub fn open_cooperative(adapter: Option<&str>, allow_software: bool) -> Result<Gpu> {
+        Gpu::open_with(adapter, allow_software, true)
+    }
+
+    fn open_with(adapter: Option<&str>, allow_software: bool, cooperative: bool) -> Result<Gpu> {
+        let (mut info, found) = adapters::choose(adapter, allow_software)?;
+        if !cooperative {
+            info.cooperative = CooperativeSizes::NONE;
+        }
+        let mut required_features = found.features() & WANTED;
+        let mut experimental_features = wgpu::ExperimentalFeatures::disabled();
+        if !info.cooperative.is_none() {
+            required_features |= wgpu::Features::EXPERIMENTAL_COOPERATIVE_MATRIX;
+            // SAFETY: wgpu wants it acknowledged that this feature may have defects that safe code runs into. It is asked for
+            // only where a caller wants cooperative matrices or a tune that tries them, and a tune compares answers.
+            experimental_features = unsafe { wgpu::ExperimentalFeatures::enabled() };
+        }
         let request = found.request_device(&wgpu::DeviceDescriptor {
             label: None,
-            required_features: found.features() & WANTED,
+            required_features,
             required_limits: found.limits(),
+            experimental_features,
             ..Default::default()
         });
         let (device, queue) = pollster::block_on(request).map_err(|e| Error::Adapter {
@@ -78,7 +104,7 @@ impl Gpu {
     /// A device that the program has opened itself, to share it. Plans keep to the limits and
     /// features it was opened with; its callbacks for errors and loss stay the program's.
     pub fn from_wgpu(adapter: &wgpu::Adapter, device: wgpu::Device, queue: wgpu::Queue) -> Gpu {
-        let adapter = adapters::describe(&adapter.get_info(), &device.limits(), device.features());
+        let adapter = adapters::describe(adapter, &device.limits(), device.features());
         Gpu { adapter, device, queue, lost: Arc::default() }
     }
 

@@ -70,9 +70,26 @@ pub use adapters::{Adapter, AdapterKind, Adapters};
 pub use gpu::Gpu;
 pub use resident::GpuTensor;
 pub use trace::Timed;
-pub use tune::{Tuned, Variant};
+pub use tune::{Tried, Tuned, Variant};
 
 use player::Player;
+
+/// When kernels use cooperative matrices: small squares that a graphics processor's subgroup multiplies at once.
+///
+/// They are never the default: they have not run on any hardware in this project, and wgpu calls the feature experimental. On Vulkan no
+/// tune tries them either: what wgpu 30 writes there does not promise that threads see each other's writes (its issue 8805).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Cooperative {
+    /// Not even where a tune would find them fastest: for answers that must not depend on an experiment, and for drivers that do
+    /// not survive one.
+    Never,
+    /// Where a tune, now or earlier, found them right and fastest: [`Session::load_tuned`], [`Session::load_kept`].
+    #[default]
+    Tuned,
+    /// In every product that they fit, with the kernels of [`AdapterClass::Gpu`] unless another class is named; an adapter that
+    /// reports none is refused.
+    Always,
+}
 
 /// How to load a model.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,6 +102,8 @@ pub struct Options {
     pub class: Option<AdapterClass>,
     /// Whether kernels may use subgroups where the adapter has them.
     pub subgroups: bool,
+    /// When kernels use cooperative matrices.
+    pub cooperative: Cooperative,
     /// Rewrites of the plan.
     pub passes: Passes,
     /// Sizes of symbolic extents, such as a batch.
@@ -106,6 +125,7 @@ impl Default for Options {
             allow_software: true,
             class: None,
             subgroups: true,
+            cooperative: Cooperative::default(),
             passes: Passes::ALL,
             symbols: BTreeMap::new(),
             precision: Precision::F32,
@@ -200,6 +220,8 @@ pub struct Info {
     /// Of the matrix products whose weights were to be kept in 16 bits, how many keep 32, because rounding would lose too much
     /// or other kernels read the weights too; none where 32 were asked for.
     pub wide_products: usize,
+    /// Of the matrix products, how many round their rows to 16 bits ([`Precision::F16`] through cooperative matrices).
+    pub rounded_products: usize,
     /// Bytes of its buffers on the adapter, by what they are for.
     pub memory: Memory,
 }
@@ -264,7 +286,11 @@ impl Session {
     /// As [`onnx::read`] for bytes and [`plan_with`] for the graph; [`Error::UnknownAdapter`],
     /// [`Error::NoAdapter`], [`Error::MissingFeature`], [`Error::AdapterMemory`], [`Error::AdapterLost`] and [`Error::Adapter`] from the adapter.
     pub fn load<'a>(model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
-        let gpu = Gpu::open(options.adapter.as_deref(), options.allow_software)?;
+        let (adapter, software) = (options.adapter.as_deref(), options.allow_software);
+        let gpu = match options.cooperative {
+            Cooperative::Always => Gpu::open_cooperative(adapter, software)?,
+            _ => Gpu::open(adapter, software)?,
+        };
         Session::load_on(&gpu, model, options)
     }
 
@@ -275,12 +301,17 @@ impl Session {
     /// As [`Session::load`].
     pub fn load_on<'a>(gpu: &Gpu, model: impl Into<Model<'a>>, options: &Options) -> Result<Session> {
         let mut target = gpu.adapter().target.clone();
+        if options.cooperative == Cooperative::Always {
+            player::cooperative(gpu.adapter(), "kernels with cooperative matrices")?;
+            target.cooperative = gpu.adapter().cooperative;
+            target.class = AdapterClass::Gpu;
+        }
         if let Some(class) = options.class {
             target.class = class;
         }
         target.subgroups &= options.subgroups;
         if options.precision == Precision::F16 {
-            player::f16(gpu, "precision f16")?;
+            player::f16(gpu.adapter(), "precision f16")?;
         }
         let mut read = None;
         let graph = model.into().graph(&mut read)?;
@@ -296,10 +327,15 @@ impl Session {
     /// Puts a plan made earlier on an adapter; of `options` only the adapter matters.
     ///
     /// # Errors
-    /// [`Error::Unsupported`] for a plan of another version or made for larger limits than the
-    /// adapter's; else as [`Session::load`].
+    /// [`Error::Unsupported`] for a plan of another version, made for larger limits than the
+    /// adapter's or for other cooperative matrices; else as [`Session::load`].
     pub fn from_plan(plan: Plan, options: &Options) -> Result<Session> {
-        Session::from_plan_on(&Gpu::open(options.adapter.as_deref(), options.allow_software)?, plan)
+        let (adapter, software) = (options.adapter.as_deref(), options.allow_software);
+        let gpu = match plan.is_cooperative() {
+            true => Gpu::open_cooperative(adapter, software)?,
+            false => Gpu::open(adapter, software)?,
+        };
+        Session::from_plan_on(&gpu, plan)
     }
 
     /// Puts a plan made earlier on an open device.
@@ -330,6 +366,7 @@ impl Session {
             precision: plan.precision(),
             // Of a plan made earlier only its kernels say what was asked for.
             wide_products: if plan.precision() == Precision::F16 { plan.wide_products() } else { 0 },
+            rounded_products: plan.rounded_products(),
             buffers: plan.buffers,
             dispatches: plan.dispatches,
         };

@@ -73,15 +73,28 @@ fn beyond(plan: &Plan, adapter: &Adapter) -> Option<(&'static str, u64, u64)> {
 }
 
 /// Refuses an adapter without 16-bit floats.
-pub(super) fn f16(gpu: &Gpu, what: &str) -> Result<()> {
-    if gpu.adapter.target.f16 {
+pub(super) fn f16(adapter: &Adapter, what: &str) -> Result<()> {
+    if adapter.target.f16 {
         return Ok(());
     }
     Err(Error::MissingFeature {
-        adapter: gpu.adapter.name.clone(),
+        adapter: adapter.name.clone(),
         feature: "SHADER_F16 (16-bit floats)",
         what: what.to_owned(),
         next: "choose another adapter, or precision f32".to_owned(),
+    })
+}
+
+/// Refuses an adapter without cooperative matrices, or a device that was opened without them.
+pub(super) fn cooperative(adapter: &Adapter, what: &str) -> Result<()> {
+    if !adapter.cooperative.is_none() {
+        return Ok(());
+    }
+    Err(Error::MissingFeature {
+        adapter: adapter.name.clone(),
+        feature: "EXPERIMENTAL_COOPERATIVE_MATRIX (cooperative matrices of a usable size)",
+        what: what.to_owned(),
+        next: "choose another adapter, or kernels without cooperative matrices".to_owned(),
     })
 }
 
@@ -93,13 +106,22 @@ impl Player {
         }
         let have = &gpu.adapter.target;
         if plan.precision() == Precision::F16 {
-            f16(gpu, &format!("plan '{}'", plan.name))?;
+            f16(&gpu.adapter, &format!("plan '{}'", plan.name))?;
         }
         let shares = plan.kernels.iter().any(|text| text.contains("subgroup"));
         if shares && (!have.subgroups || have.subgroup_size != plan.target.subgroup_size) {
             let (used, have) = (plan.target.subgroup_size, have.subgroup_size);
             let why = format!("it uses subgroups of {used} lanes, adapter '{}' has {have}", gpu.adapter.name);
             return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
+        }
+        if plan.is_cooperative() {
+            cooperative(&gpu.adapter, &format!("plan '{}'", plan.name))?;
+            let (used, have) = (plan.target.cooperative, gpu.adapter.cooperative);
+            let other = |used: u32, have: u32| used > 0 && used != have;
+            if other(used.f32, have.f32) || other(used.f16, have.f16) {
+                let why = format!("it uses {used:?}, adapter '{}' has {have:?}", gpu.adapter.name);
+                return Err(Error::Unsupported { what: format!("plan '{}'", plan.name), why });
+            }
         }
         if let Some((what, used, have)) = beyond(plan, &gpu.adapter) {
             let why = format!("it uses {used} {what}, adapter '{}' offers {have}", gpu.adapter.name);

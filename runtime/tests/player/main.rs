@@ -4,6 +4,7 @@
 #![cfg(feature = "wgpu")]
 
 mod common;
+mod cooperative;
 mod joined;
 mod operators;
 mod packed;

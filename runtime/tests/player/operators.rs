@@ -1,6 +1,7 @@
 //! Every operator against a plain reference, on odd shapes, in every variant of its kernel.
 
 use crate::common::{In, check, check_within, fixed, given, integers, positive, random, single};
+use masktas_runtime::plan::{Target, plan};
 use masktas_runtime::{Attribute, Data, Dtype, Tensor};
 
 #[test]
@@ -245,6 +246,20 @@ fn reductions() {
         check(&single(op, vec![given(random(&[3, 7], 1))], [("keepdims", Attribute::Int(0))], 1));
         let noop = [("noop_with_empty_axes", Attribute::Int(1))];
         check(&single(op, vec![given(random(&[3, 7], 1))], noop, 1));
+    }
+}
+
+/// A single long row is shared by a workgroup in both classes; its elements are no multiple of the threads, nor of four.
+#[test]
+fn reductions_to_one_number() {
+    for (shape, shared) in [([3, 1667], true), ([5, 1024], true), ([4095, 1], false)] {
+        for op in ["ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin"] {
+            // Greater than zero, so that sums do not vanish.
+            let case = single(op, vec![given(positive(&shape, 1))], [("keepdims", Attribute::Int(0))], 1);
+            check(&case);
+            let plan = plan(&case.graph, &Target::software()).unwrap();
+            assert_eq!(plan.kernels[0].contains("workgroupBarrier"), shared, "{}", case.name);
+        }
     }
 }
 

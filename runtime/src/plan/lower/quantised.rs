@@ -53,213 +53,213 @@ impl Blocks {
     }
 }
 
+/// An expression over operands that are all seen as one shape.
+struct Terms {
+    inputs: Vec<Operand>,
+    expr: Expr,
+    shape: Vec<usize>,
+}
+
+impl Terms {
+    /// Of `x` alone, which is instruction 0.
+    fn of(x: Operand) -> Terms {
+        let shape = x.view.shape.clone();
+        Terms { inputs: vec![x], expr: Expr::load(0), shape }
+    }
+
+    /// Instruction `place`, of type `dtype`, as a float.
+    fn float(&mut self, place: usize, dtype: Dtype) -> usize {
+        if dtype == Dtype::F32 { place } else { self.expr.push(Instr::ToFloat(place)) }
+    }
+
+    /// A function of two instructions.
+    fn two(&mut self, f: Binary, a: usize, b: usize) -> usize {
+        self.expr.push(Instr::Binary(f, a, b))
+    }
+}
+
 impl<'g> Lowering<'g> {
-    fn number(&self, expr: &mut Expr, instr: Instr, dtype: Dtype) -> usize {
-        let loaded = expr.push(instr);
-        if dtype == Dtype::F32 { loaded } else { expr.push(Instr::ToFloat(loaded)) }
+    /// The instruction that reads `operand` among `terms`.
+    fn term(&self, node: &Node, terms: &mut Terms, operand: &Operand) -> Result<usize> {
+        let instr = self.load(node, &mut terms.inputs, operand, &terms.shape)?;
+        Ok(terms.expr.push(instr))
+    }
+
+    /// As [`Lowering::term`], as a float.
+    fn float_term(&self, node: &Node, terms: &mut Terms, operand: &Operand) -> Result<usize> {
+        let place = self.term(node, terms, operand)?;
+        Ok(terms.float(place, operand.dtype))
     }
 
     pub(super) fn quantize(&mut self, node: &'g Node) -> Result<()> {
         let (x, scale) = (self.input(node, 0)?, self.input(node, 1)?);
-        let (least, most) = range(node, self.fresh_dtype(node, 0)?)?;
-        let shape = x.view.shape.clone();
-        let blocks = Blocks::of(node, &shape, &scale.view.shape)?;
+        let range = range(node, self.fresh_dtype(node, 0)?)?;
+        let blocks = Blocks::of(node, &x.view.shape, &scale.view.shape)?;
         let x = self.reshaped(node, x, &blocks.split)?;
         let kind = x.dtype;
-        let mut inputs = vec![x];
-        let mut expr = Expr::default();
-        let value = self.number(&mut expr, Instr::Load(0), kind);
+        let mut terms = Terms::of(x);
+        let value = terms.float(0, kind);
         let scale = self.reshaped(node, scale, &blocks.scale)?;
-        let instr = self.load(node, &mut inputs, &scale, &blocks.split)?;
-        let scale = self.number(&mut expr, instr, scale.dtype);
-        let zero = match self.optional(node, 2)? {
-            Some(zero) => {
-                let zero = self.reshaped(node, zero, &blocks.scale)?;
-                let instr = self.load(node, &mut inputs, &zero, &blocks.split)?;
-                Some(self.number(&mut expr, instr, zero.dtype))
-            }
-            None => None,
-        };
-        let mut f = Writer(&mut expr);
-        let value = f.two(Binary::Div, value, scale);
-        finish(&mut f, value, zero, (least, most));
-        self.emit(node, Core::Map, inputs, expr, Some(View::contiguous(&blocks.split)))
+        let scale = self.float_term(node, &mut terms, &scale)?;
+        let mut zero = None;
+        if let Some(point) = self.optional(node, 2)? {
+            let point = self.reshaped(node, point, &blocks.scale)?;
+            zero = Some(self.float_term(node, &mut terms, &point)?);
+        }
+        let value = terms.two(Binary::Div, value, scale);
+        finish(&mut Writer(&mut terms.expr), value, zero, range);
+        self.emit(node, Core::Map, terms.inputs, terms.expr, Some(View::contiguous(&blocks.split)))
     }
 
     pub(super) fn dequantize(&mut self, node: &'g Node) -> Result<()> {
         let (x, scale) = (self.input(node, 0)?, self.input(node, 1)?);
-        let shape = x.view.shape.clone();
-        let blocks = Blocks::of(node, &shape, &scale.view.shape)?;
-        let x = self.reshaped(node, x, &blocks.split)?;
-        let mut inputs = vec![x];
-        let mut expr = Expr::load(0);
+        let blocks = Blocks::of(node, &x.view.shape, &scale.view.shape)?;
+        let mut terms = Terms::of(self.reshaped(node, x, &blocks.split)?);
         let mut value = 0;
         if let Some(zero) = self.optional(node, 2)? {
             let zero = self.reshaped(node, zero, &blocks.scale)?;
-            let instr = self.load(node, &mut inputs, &zero, &blocks.split)?;
-            let zero = expr.push(instr);
-            value = expr.push(Instr::Binary(Binary::Sub, value, zero));
+            let zero = self.term(node, &mut terms, &zero)?;
+            value = terms.two(Binary::Sub, value, zero);
         }
-        let value = expr.push(Instr::ToFloat(value));
+        let value = terms.expr.push(Instr::ToFloat(value));
         let scale = self.reshaped(node, scale, &blocks.scale)?;
-        let instr = self.load(node, &mut inputs, &scale, &blocks.split)?;
-        let scale = expr.push(instr);
-        expr.push(Instr::Binary(Binary::Mul, value, scale));
-        self.emit(node, Core::Map, inputs, expr, Some(View::contiguous(&blocks.split)))
+        let scale = self.term(node, &mut terms, &scale)?;
+        terms.two(Binary::Mul, value, scale);
+        self.emit(node, Core::Map, terms.inputs, terms.expr, Some(View::contiguous(&blocks.split)))
     }
 
     /// Scale and zero point out of a value's own range, and the value in them.
     pub(super) fn dynamic_quantize(&mut self, node: &'g Node) -> Result<()> {
         let x = self.input(node, 0)?;
         self.floats(node, &x)?;
-        let axes: Vec<usize> = (0..x.view.rank()).collect();
-        let bound = |f: Binary| {
-            let mut expr = Expr::acc();
-            let zero = expr.push(Instr::Float(0.0));
-            expr.push(Instr::Binary(f, 0, zero));
-            expr
-        };
-        let least =
-            self.folded(node, x.clone(), &axes, Fold::Min, bound(Binary::Min), Vec::new(), Dtype::F32)?;
-        let most =
-            self.folded(node, x.clone(), &axes, Fold::Max, bound(Binary::Max), Vec::new(), Dtype::F32)?;
+        let least = self.bound(node, &x, Fold::Min, Binary::Min)?;
+        let most = self.bound(node, &x, Fold::Max, Binary::Max)?;
+        let (scale, zero) = (self.fresh(node, 1)?, self.fresh(node, 2)?);
+
         let mut expr = Expr(vec![Instr::Load(0), Instr::Load(1)]);
         let mut f = Writer(&mut expr);
         let (span, levels) = (f.two(Binary::Sub, 1, 0), f.float(255.0));
         f.two(Binary::Div, span, levels);
-        let scale = self.fresh(node, 1)?;
         self.push(node, Core::Map, vec![least.clone(), most], expr, scale.clone());
+
         let mut expr = Expr(vec![Instr::Load(0), Instr::Load(1)]);
         let mut f = Writer(&mut expr);
-        let zero = f.two(Binary::Div, 0, 1);
-        let zero = f.one(Unary::Neg, zero);
-        finish(&mut f, zero, None, (0.0, 255.0));
-        let zero = self.fresh(node, 2)?;
+        let point = f.two(Binary::Div, 0, 1);
+        let point = f.one(Unary::Neg, point);
+        finish(&mut f, point, None, (0.0, 255.0));
         self.push(node, Core::Map, vec![least, scale.clone()], expr, zero.clone());
-        let shape = x.view.shape.clone();
-        let mut inputs = vec![x];
-        let mut expr = Expr::load(0);
-        let instr = self.load(node, &mut inputs, &scale, &shape)?;
-        let by = expr.push(instr);
-        let instr = self.load(node, &mut inputs, &zero, &shape)?;
-        let shift = self.number(&mut expr, instr, zero.dtype);
-        let mut f = Writer(&mut expr);
-        let value = f.two(Binary::Div, 0, by);
-        finish(&mut f, value, Some(shift), (0.0, 255.0));
-        self.emit(node, Core::Map, inputs, expr, None)?;
+
+        let mut terms = Terms::of(x);
+        let by = self.term(node, &mut terms, &scale)?;
+        let shift = self.float_term(node, &mut terms, &zero)?;
+        let value = terms.two(Binary::Div, 0, by);
+        finish(&mut Writer(&mut terms.expr), value, Some(shift), (0.0, 255.0));
+        self.emit(node, Core::Map, terms.inputs, terms.expr, None)?;
         self.put(node, 1, scale);
         self.put(node, 2, zero);
         Ok(())
     }
 
-    /// Input `index` less the zero point at input `zero`, which lies along `axis` where it is no single number.
-    fn centred(&mut self, node: &'g Node, index: usize, zero: usize, axis: usize) -> Result<Operand> {
-        let x = self.input(node, index)?;
-        let Some(zero) = self.optional(node, zero)? else { return Ok(x) };
-        let shape = x.view.shape.clone();
-        let zero = if zero.view.rank() > 1 { zero } else { self.along(node, &zero, axis, shape.len())? };
-        let mut inputs = vec![x];
-        let mut expr = Expr::load(0);
-        let instr = self.load(node, &mut inputs, &zero, &shape)?;
-        let zero = expr.push(instr);
-        expr.push(Instr::Binary(Binary::Sub, 0, zero));
-        let made = self.temporary(node, Dtype::I32, &shape);
-        self.push(node, Core::Map, inputs, expr, made.clone());
+    /// The least or greatest element of `x`, or zero where that lies beyond.
+    fn bound(&mut self, node: &Node, x: &Operand, fold: Fold, f: Binary) -> Result<Operand> {
+        let axes: Vec<usize> = (0..x.view.rank()).collect();
+        let mut expr = Expr::acc();
+        let zero = expr.push(Instr::Float(0.0));
+        expr.push(Instr::Binary(f, 0, zero));
+        self.folded(node, x.clone(), &axes, fold, expr, Vec::new(), Dtype::F32)
+    }
+
+    /// Integers less their zero point, which lies along `axis` where it is no single number.
+    fn centred(&mut self, node: &'g Node, side: Side, axis: usize) -> Result<Operand> {
+        let Side { values, zero } = side;
+        let Some(zero) = zero else { return Ok(values) };
+        let mut terms = Terms::of(values);
+        let rank = terms.shape.len();
+        let zero = if zero.view.rank() > 1 { zero } else { self.along(node, &zero, axis, rank)? };
+        let zero = self.term(node, &mut terms, &zero)?;
+        terms.two(Binary::Sub, 0, zero);
+        let made = self.temporary(node, Dtype::I32, &terms.shape);
+        self.push(node, Core::Map, terms.inputs, terms.expr, made.clone());
         Ok(made)
     }
 
-    /// Input `index` and its zero point at input `zero`.
-    fn side(&mut self, node: &'g Node, index: usize, zero: usize) -> Result<Side> {
-        Ok(Side { values: self.input(node, index)?, zero: self.optional(node, zero)? })
+    /// The product, or the convolution, of the integers at the first of two inputs, whose zero points are at the second: in
+    /// words where that can be done, which is told, else one by one.
+    fn of_integers(
+        &mut self,
+        node: &'g Node,
+        conv: bool,
+        [a, a_zero]: [usize; 2],
+        [b, b_zero]: [usize; 2],
+    ) -> Result<(Packed, bool)> {
+        let left = Side { values: self.input(node, a)?, zero: self.optional(node, a_zero)? };
+        let right = Side { values: self.input(node, b)?, zero: self.optional(node, b_zero)? };
+        let packed = match conv {
+            true => self.packed_tiles(node, &left, &right)?,
+            false => self.packed_product(node, &left, &right)?,
+        };
+        if let Some(packed) = packed {
+            return Ok((packed, true));
+        }
+        let axis =
+            |side: &Side, last: usize| if conv { 0 } else { side.values.view.rank().saturating_sub(last) };
+        let (rows, columns) = (axis(&left, 2), axis(&right, 1));
+        let (a, b) = (self.centred(node, left, rows)?, self.centred(node, right, columns)?);
+        let (core, inputs, view) = if conv {
+            let shape = self.shape(node, 0)?;
+            (self.convolution(node, &a, &b, shape)?, vec![a, b], View::contiguous(shape))
+        } else {
+            self.product(node, a, b)?
+        };
+        Ok((Packed { core, inputs, expr: Expr::acc(), view }, false))
     }
 
-    pub(super) fn matmul_integer(&mut self, node: &'g Node) -> Result<()> {
-        let (a, b) = (self.side(node, 0, 2)?, self.side(node, 1, 3)?);
-        if let Some(Packed { core, inputs, expr, view }) = self.packed_product(node, &a, &b)? {
-            return self.emit(node, core, inputs, expr, Some(view));
-        }
-        let rows = self.input(node, 0)?.view.rank().saturating_sub(2);
-        let columns = self.input(node, 1)?.view.rank().saturating_sub(1);
-        let (a, b) = (self.centred(node, 0, 2, rows)?, self.centred(node, 1, 3, columns)?);
-        let (core, inputs, view) = self.product(node, a, b)?;
-        self.emit(node, core, inputs, Expr::acc(), Some(view))
-    }
-
-    pub(super) fn conv_integer(&mut self, node: &'g Node) -> Result<()> {
-        let (x, w) = (self.side(node, 0, 2)?, self.side(node, 1, 3)?);
-        if let Some(Packed { core, inputs, expr, view }) = self.packed_tiles(node, &x, &w)? {
-            return self.emit(node, core, inputs, expr, Some(view));
-        }
-        let (x, w) = (self.centred(node, 0, 2, 0)?, self.centred(node, 1, 3, 0)?);
-        let core = self.convolution(node, &x, &w, self.shape(node, 0)?)?;
-        self.emit(node, core, vec![x, w], Expr::acc(), None)
+    /// `MatMulInteger` and `ConvInteger`.
+    pub(super) fn integers_only(&mut self, node: &'g Node) -> Result<()> {
+        let (made, _) = self.of_integers(node, node.op == "ConvInteger", [0, 2], [1, 3])?;
+        self.emit(node, made.core, made.inputs, made.expr, Some(made.view))
     }
 
     /// `QLinearMatMul` and `QLinearConv`.
     pub(super) fn linear(&mut self, node: &'g Node) -> Result<()> {
         let conv = node.op == "QLinearConv";
-        let rank = |this: &mut Self, index: usize| Ok(this.input(node, index)?.view.rank());
-        let (a_axis, b_axis) =
-            if conv { (0, 0) } else { (rank(self, 0)?.saturating_sub(2), rank(self, 3)?.saturating_sub(1)) };
-        let (left, right) = (self.side(node, 0, 2)?, self.side(node, 3, 5)?);
-        let packed = match conv {
-            true => self.packed_tiles(node, &left, &right)?,
-            false => self.packed_product(node, &left, &right)?,
-        };
+        let (Packed { core, inputs, expr, view }, packed) = self.of_integers(node, conv, [0, 2], [3, 5])?;
         // Channels of a convolution lie on axis 1 of its result, behind the others where it is a product of tiles.
-        let channel = if packed.is_some() { 3 } else { 1 };
-        let Packed { core, mut inputs, mut expr, view } = match packed {
-            Some(packed) => packed,
-            None => {
-                let (a, b) = (self.centred(node, 0, 2, a_axis)?, self.centred(node, 3, 5, b_axis)?);
-                let (core, inputs, view) = if conv {
-                    let shape = self.shape(node, 0)?;
-                    (self.convolution(node, &a, &b, shape)?, vec![a, b], View::contiguous(shape))
-                } else {
-                    self.product(node, a, b)?
-                };
-                Packed { core, inputs, expr: Expr::acc(), view }
-            }
-        };
-        let (least, most) = range(node, self.fresh_dtype(node, 0)?)?;
-        let shape = view.shape.clone();
-        let mut sum = expr.0.len() - 1;
+        let channel = if packed { 3 } else { 1 };
+        let range = range(node, self.fresh_dtype(node, 0)?)?;
+        let mut terms = Terms { inputs, expr, shape: view.shape.clone() };
+        let rank = terms.shape.len();
+        let mut sum = terms.expr.0.len() - 1;
         if let Some(bias) = self.optional(node, 8)?.filter(|_| conv) {
-            let bias = self.along(node, &bias, channel, shape.len())?;
-            let instr = self.load(node, &mut inputs, &bias, &shape)?;
-            let bias = expr.push(instr);
-            sum = expr.push(Instr::Binary(Binary::Add, sum, bias));
+            let bias = self.along(node, &bias, channel, rank)?;
+            let bias = self.term(node, &mut terms, &bias)?;
+            sum = terms.two(Binary::Add, sum, bias);
         }
-        let mut value = expr.push(Instr::ToFloat(sum));
+        let mut value = terms.expr.push(Instr::ToFloat(sum));
         // Rows and columns of a product lie on its last two axes.
-        let last = shape.len().saturating_sub(1);
+        let last = rank.saturating_sub(1);
         let places = if conv { [channel, channel] } else { [last.saturating_sub(1), last] };
         for (index, axis) in [(1, places[0]), (4, places[1])] {
-            let scale = self.input(node, index)?;
-            let scale = match scale.view.rank() {
-                0 | 1 => self.along(node, &scale, axis, shape.len())?,
-                _ => lean(&scale, shape.len()),
-            };
-            let instr = self.load(node, &mut inputs, &scale, &shape)?;
-            let scale = expr.push(instr);
-            value = expr.push(Instr::Binary(Binary::Mul, value, scale));
+            let scale = self.parameter(node, index, axis, rank)?;
+            let scale = self.term(node, &mut terms, &scale)?;
+            value = terms.two(Binary::Mul, value, scale);
         }
-        let mut parts = Vec::new();
-        for index in [6, 7] {
-            let part = self.input(node, index)?;
-            let part = match part.view.rank() {
-                0 | 1 => self.along(node, &part, last, shape.len())?,
-                _ => lean(&part, shape.len()),
-            };
-            let instr = self.load(node, &mut inputs, &part, &shape)?;
-            parts.push(self.number(&mut expr, instr, part.dtype));
+        let scale = self.parameter(node, 6, last, rank)?;
+        let scale = self.float_term(node, &mut terms, &scale)?;
+        let zero = self.parameter(node, 7, last, rank)?;
+        let zero = self.float_term(node, &mut terms, &zero)?;
+        let value = terms.two(Binary::Div, value, scale);
+        finish(&mut Writer(&mut terms.expr), value, Some(zero), range);
+        self.emit(node, core, terms.inputs, terms.expr, Some(view))
+    }
+
+    /// The scale or zero point at input `index`, which lies along `axis` where it is a vector.
+    fn parameter(&mut self, node: &'g Node, index: usize, axis: usize, rank: usize) -> Result<Operand> {
+        let given = self.input(node, index)?;
+        match given.view.rank() {
+            0 | 1 => self.along(node, &given, axis, rank),
+            _ => Ok(lean(&given, rank)),
         }
-        if let [scale, zero] = *parts.as_slice() {
-            let mut f = Writer(&mut expr);
-            let value = f.two(Binary::Div, value, scale);
-            finish(&mut f, value, Some(zero), (least, most));
-        }
-        self.emit(node, core, inputs, expr, Some(view))
     }
 }
 
