@@ -66,7 +66,9 @@ fn samplers_are_paired_and_their_curves_written() {
     assert_eq!(answer["samplers"][2]["sampler"], "recipe:dna");
     assert_eq!(answer["samplers"][1]["curves"][0].as_array().map(Vec::len), Some(24));
     let text = compare(folder.path(), &["--samplers", "random,tpe", "--queries", "5", "--seeds", "2"]);
-    assert!(String::from_utf8_lossy(&text.stdout).contains("less the first's"));
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(text.contains("less the first's"), "{text}");
+    assert!(text.contains("all 5 queries are drawn at random") && text.contains("tpe (20)"), "{text}");
 }
 
 #[test]
@@ -102,6 +104,7 @@ fn a_limit_holds_and_one_that_nothing_meets_is_an_error() {
     let answer = object(&compare(folder.path(), &words("size=60")));
     let curve = answer["samplers"][0]["curves"][0].as_array().expect("a curve").len();
     assert!(curve < 81, "{curve} architectures within the limit");
+    assert_eq!(answer["architectures"].as_u64(), Some(curve as u64));
     assert_eq!(answer["samplers"][0]["regret"]["mean"].as_f64(), Some(0.0), "all of them were rated");
     let output = compare(folder.path(), &words("size=39"));
     let error = String::from_utf8_lossy(&output.stderr).into_owned();
@@ -136,6 +139,11 @@ fn mistakes_are_named() {
     for (words, expected) in [
         (&["--samplers", "tpee"][..], "did you mean `tpe`"),
         (&["--samplers", "recipe:seminaz"], "did you mean `seminas`"),
+        (&["--samplers", "tpe,random/gin"], "random guesses nothing, by gin or otherwise"),
+        (&["--samplers", "npenas/foo"], "unknown predictor"),
+        (&["--samplers", "tpe", "--set", "sampler.name=random"], "name samplers with --samplers"),
+        (&["--samplers", "tpe", "--set", "supernet.epochs=3"], "no sampler reads it"),
+        (&["--samplers", "tpe", "--csv", "nowhere/x.csv"], "its folder is not there"),
         (&["--samplers", "npenas/none"], "predictor.name is \"none\""),
         (&["--samplers", "tpe", "--score", "accurracy"], "did you mean `accuracy`"),
         (&["--samplers", "tpe", "--read", "nasbench"], "unknown kind of table"),

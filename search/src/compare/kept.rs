@@ -1,7 +1,7 @@
 //! What a comparison has finished, on disk, so that the same comparison goes on where it was stopped.
 
 use std::collections::BTreeMap;
-use std::fs::{File, OpenOptions};
+use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
@@ -35,11 +35,20 @@ impl Kept {
     /// What was kept in this folder, which is made where it is missing.
     ///
     /// # Errors
-    /// The disk's; [`Error::Unusable`] for a line that nobody here wrote. A last line that was cut off is dropped.
+    /// The disk's; [`Error::Unusable`] for a folder that another comparison is writing to, and for a line that nobody here wrote. A last
+    /// line that was cut off is dropped.
     pub fn open(folder: &Path) -> Result<Self> {
         std::fs::create_dir_all(folder).at(folder)?;
         let path = folder.join(FILE);
-        let text = if path.exists() { std::fs::read_to_string(&path).at(&path)? } else { String::new() };
+        let file = OpenOptions::new().create(true).append(true).open(&path).at(&path)?;
+        if let Err(TryLockError::WouldBlock) = file.try_lock() {
+            return Err(Error::Unusable {
+                thing: folder.display().to_string(),
+                problem: "another comparison is writing there".to_owned(),
+                next: "wait until it is over, or name another folder".to_owned(),
+            });
+        }
+        let text = std::fs::read_to_string(&path).at(&path)?;
         let whole = text.rfind('\n').map_or(0, |end| end + 1);
         let mut known = BTreeMap::new();
         for (at, line) in text[..whole].lines().enumerate() {
@@ -50,7 +59,6 @@ impl Kept {
             })?;
             known.insert(line.key, line.value);
         }
-        let file = OpenOptions::new().create(true).append(true).open(&path).at(&path)?;
         file.set_len(whole as u64).at(&path)?;
         Ok(Self { known, file: Some((path, Mutex::new(file))) })
     }
@@ -110,6 +118,8 @@ mod tests {
             let kept = Kept::open(folder.path()).expect("opens");
             assert_eq!(kept.or("a", || Ok(vec![0.1, f64::MAX])).expect("made"), [0.1, f64::MAX]);
             assert_eq!(kept.or("b", || Ok(vec![2.0])).expect("made"), [2.0]);
+            let error = Kept::open(folder.path()).expect_err("locked").to_string();
+            assert!(error.contains("another comparison is writing"), "{error}");
         }
         let path = folder.path().join(FILE);
         let text = std::fs::read_to_string(&path).expect("text");
@@ -118,8 +128,10 @@ mod tests {
         assert_eq!(kept.count(), 1);
         assert_eq!(kept.or("a", never).expect("kept"), [0.1, f64::MAX]);
         assert_eq!(kept.or("b", || Ok(vec![3.0])).expect("made again"), [3.0]);
+        drop(kept);
         let kept = Kept::open(folder.path()).expect("opens");
         assert_eq!(kept.or("b", never).expect("kept"), [3.0]);
+        drop(kept);
         std::fs::write(&path, "{}\n").expect("written");
         let error = Kept::open(folder.path()).expect_err("a stranger's").to_string();
         assert!(error.contains("line 1"), "{error}");

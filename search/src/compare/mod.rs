@@ -16,7 +16,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::recipe::{Predictor, Recipe, SamplerChoice};
 use crate::sampler::{self, Budget, Trial, proposal_rng};
 use crate::space::{Genes, Space};
@@ -67,6 +67,27 @@ const SHORT: [(&str, &[&str]); 7] = [
     ),
 ];
 
+/// Samplers that guess by a predictor.
+const GUIDED: [&str; 2] = ["npenas", "seminas"];
+
+/// Refuses overrides that no sampler of a comparison reads, and the one that would make it another sampler.
+fn of_sampler(set: &str) -> Result<()> {
+    let key = set.split('=').next().unwrap_or(set).trim();
+    let refuse = |problem: &str, next: &str| {
+        Err(Error::Invalid {
+            thing: format!("--set {set}"),
+            problem: problem.to_owned(),
+            next: next.to_owned(),
+        })
+    };
+    match key {
+        "sampler.name" => refuse("every sampler would be this one", "name samplers with --samplers"),
+        "sampler.evaluations" => refuse("--queries says how many are rated", "set --queries"),
+        _ if key.starts_with("sampler.") || key.starts_with("predictor.") => Ok(()),
+        _ => refuse("no sampler reads it", "set a key of [sampler] or [predictor]"),
+    }
+}
+
 impl Entrant {
     /// Reads `tpe`, or `npenas/gin+ccl`: a sampler, and what it guesses by; or `recipe:ssnenas`: both as a recipe has them, by its name or
     /// its TOML file, whatever it trains and scores by. `sets` override settings as `--set` does.
@@ -74,11 +95,22 @@ impl Entrant {
     /// # Errors
     /// Unknown names, with a suggestion; overrides that do not fit.
     pub fn parse(text: &str, sets: &[String]) -> Result<Self> {
+        sets.iter().try_for_each(|set| of_sampler(set))?;
         let recipe = match text.strip_prefix("recipe:") {
             Some(recipe) => Recipe::load(Some(recipe), None, sets)?,
             None => Recipe::load(None, None, &Self::short(text, sets))?,
         };
         sampler::by_name(&recipe.sampler, &recipe.predictor)?;
+        if let Some((_, by)) =
+            text.split_once('/').filter(|_| !GUIDED.contains(&recipe.sampler.name.as_str()))
+            && !text.starts_with("recipe:")
+        {
+            return Err(Error::Invalid {
+                thing: format!("sampler {text}"),
+                problem: format!("{} guesses nothing, by {by} or otherwise", recipe.sampler.name),
+                next: format!("name one of {} so, or leave /{by} out", GUIDED.join(", ")),
+            });
+        }
         Ok(Self { name: text.to_owned(), sampler: recipe.sampler, predictor: recipe.predictor })
     }
 

@@ -90,8 +90,11 @@ pub fn predictors(task: &PredictorTask<'_>, kept: &Kept, told: &mut Told<'_>) ->
         if count < FEWEST || count >= groups.len() {
             return Err(Error::Invalid {
                 thing: format!("{count} labels"),
-                problem: format!("{FEWEST} to {} distinct architectures can be fitted to", groups.len() - 1),
-                next: "change --labels".to_owned(),
+                problem: format!(
+                    "at least {FEWEST} are needed, and fewer than the {} distinct architectures that are known",
+                    groups.len()
+                ),
+                next: "change --labels, or give a larger table".to_owned(),
             });
         }
         let mut first: Vec<f64> = Vec::new();

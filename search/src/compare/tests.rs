@@ -5,17 +5,10 @@ use super::*;
 use crate::rand::{Draw as _, stream};
 use crate::table::{Definition, Rows, TableSpace};
 
-const ALL: [&str; 9] = [
-    "random",
-    "block-dp",
-    "evolution",
-    "regularised-evolution",
-    "tpe",
-    "npenas/ridge",
-    "npenas/gin+ccl",
-    "npenas/gin+ged",
-    "seminas",
-];
+/// Every registered sampler, and one that guesses by others too.
+fn all() -> impl Iterator<Item = &'static str> {
+    sampler::NAMES.iter().copied().chain(["npenas/ridge", "npenas/gin+ged"])
+}
 
 /// Cells of six edges with four operations, as a table; `score` says what each is worth.
 fn cells(folder: &Path, score: &mut dyn FnMut(usize, &[usize; 6]) -> f64) -> TableSpace {
@@ -59,7 +52,7 @@ fn scores_that_were_not_told_change_no_proposal() {
     let folder = tempfile::tempdir().expect("a folder");
     let space = cells(folder.path(), &mut |_, ops| worth(ops));
     let top = space.column("accuracy").expect("a column").into_iter().fold(0.0, f64::max);
-    for name in ALL {
+    for name in all() {
         let (first, reads) = trials(&space, name, 50);
         assert_eq!((first.len(), reads), (50, 50), "{name}: one score is read for each trial");
         let told: Vec<Option<usize>> = first.iter().map(|trial| space.member_at(&trial.genes)).collect();

@@ -51,8 +51,7 @@ impl Ground {
                 next: format!("go on with it: masktas search --resume {}", folder.display()),
             });
         };
-        let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
-        let limits = Limit::all(&shop.recipe.budget)?;
+        let limits = Limit::all(&run.manifest().recipe.budget)?;
         if limits.is_empty() {
             return Err(Error::Invalid {
                 thing: format!("run {}", folder.display()),
@@ -63,6 +62,7 @@ impl Ground {
                 ),
             });
         }
+        let shop = Workshop::open(&mut run, EngineOptions::default(), progress)?;
         let latency = latency::prepare(&mut run, &shop, &limits, progress)?;
         let teacher = networks::teacher(&mut run, &shop, progress)?;
         let (supernet, teacher) = networks::supernet(&mut run, &shop, teacher, progress)?;

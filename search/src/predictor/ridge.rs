@@ -112,22 +112,38 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
     a.iter().zip(b).map(|(a, b)| a * b).sum()
 }
 
-/// The inverse of a positive definite matrix, by Gauss and Jordan.
+/// The inverse of a positive definite matrix, by Gauss and Jordan: column by column it takes the matrix's place.
 pub(super) fn inverse(mut matrix: Vec<Vec<f64>>) -> Vec<Vec<f64>> {
-    let n = matrix.len();
-    let mut inverse: Vec<Vec<f64>> =
-        (0..n).map(|row| (0..n).map(|column| f64::from(u8::from(row == column))).collect()).collect();
-    for pivot in 0..n {
+    for pivot in 0..matrix.len() {
         let by = 1.0 / matrix[pivot][pivot];
-        for value in matrix[pivot].iter_mut().chain(&mut inverse[pivot]) {
-            *value *= by;
-        }
-        let (row, unit) = (matrix[pivot].clone(), inverse[pivot].clone());
-        for other in (0..n).filter(|other| *other != pivot) {
-            let by = matrix[other][pivot];
-            matrix[other].iter_mut().zip(&row).for_each(|(value, pivot)| *value -= by * pivot);
-            inverse[other].iter_mut().zip(&unit).for_each(|(value, pivot)| *value -= by * pivot);
+        matrix[pivot][pivot] = 1.0;
+        matrix[pivot].iter_mut().for_each(|value| *value *= by);
+        let row = matrix[pivot].clone();
+        for (_, other) in matrix.iter_mut().enumerate().filter(|(at, _)| *at != pivot) {
+            let by = std::mem::take(&mut other[pivot]);
+            other.iter_mut().zip(&row).for_each(|(value, pivot)| *value -= by * pivot);
         }
     }
-    inverse
+    matrix
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rand::{Draw as _, stream};
+
+    #[test]
+    fn a_matrix_times_its_inverse_is_the_identity() {
+        let mut rng = stream(1, "test", 0);
+        let half: Vec<Vec<f64>> = (0..12).map(|_| (0..12).map(|_| rng.normal()).collect()).collect();
+        let entry = |a: usize, b: usize| dot(&half[a], &half[b]) + if a == b { 0.1 } else { 0.0 };
+        let matrix: Vec<Vec<f64>> = (0..12).map(|a| (0..12).map(|b| entry(a, b)).collect()).collect();
+        let inverse = inverse(matrix.clone());
+        for (a, row) in matrix.iter().enumerate() {
+            for b in 0..12 {
+                let product: f64 = row.iter().zip(&inverse).map(|(value, line)| value * line[b]).sum();
+                assert!((product - f64::from(u8::from(a == b))).abs() < 1e-8, "{a} {b}: {product}");
+            }
+        }
+    }
 }

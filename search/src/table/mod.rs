@@ -87,21 +87,34 @@ impl Rows {
         self.text(column)?.into_iter().enumerate().map(number).collect()
     }
 
+    /// Where the cells of a row stand, which counts from 0: its line in the file, where no cell has several.
+    fn line(&self, row: usize) -> String {
+        let line = self
+            .rows
+            .get(row)
+            .and_then(|cells| cells.position())
+            .map_or(row as u64 + 2, |place| place.line());
+        format!("{} line {line}", self.path)
+    }
+
     /// An error about one cell; rows count from 0 below the head.
     fn bad(&self, row: usize, column: &str, problem: &str) -> Error {
         Error::Invalid {
-            thing: format!("{} row {row}, column {column}", self.path),
+            thing: format!("{}, column {column}", self.line(row)),
             problem: problem.to_owned(),
-            next: "mend the cell, or leave the row out".to_owned(),
+            next: "mend the cell, leave the row out, or read the table in another way (--read)".to_owned(),
         }
     }
 }
+
+/// The component of a table's score.
+const MEASURED: &str = "measured";
 
 /// A column of a table as the score of its members.
 #[derive(Clone, Debug)]
 pub struct TableScore<'a> {
     space: &'a TableSpace,
-    name: &'static str,
+    column: String,
     values: Vec<f64>,
 }
 
@@ -111,29 +124,31 @@ impl<'a> TableScore<'a> {
     /// # Errors
     /// As [`TableSpace::column`].
     pub fn new(space: &'a TableSpace, column: &str) -> Result<Self> {
-        Ok(Self { space, name: "measured", values: space.column(column)? })
+        Ok(Self { space, column: column.to_owned(), values: space.column(column)? })
     }
 }
 
 impl Score for TableScore<'_> {
     fn components(&self) -> Vec<&'static str> {
-        vec![self.name]
+        vec![MEASURED]
     }
 
     fn rate(&mut self, batch: &[Genes]) -> Result<Vec<Vec<Component>>> {
         let rate = |genes: &Genes| {
-            let value = self.space.member_at(genes).and_then(|at| self.values.get(at)).copied();
+            let member = self.space.member_at(genes);
+            let value = member.and_then(|at| self.values.get(at)).copied();
             match value.filter(|value| value.is_finite()) {
                 Some(value) => Ok(vec![Component {
-                    name: self.name.to_owned(),
+                    name: MEASURED.to_owned(),
                     value,
                     error: 0.0,
                     higher_is_better: true,
                 }]),
                 None => Err(Error::Invalid {
-                    thing: format!("architecture {:?}", genes.values),
-                    problem: "the table has no value for it".to_owned(),
-                    next: "name a score that every row has".to_owned(),
+                    thing: member
+                        .map_or_else(|| format!("architecture {:?}", genes.values), |at| self.space.line(at)),
+                    problem: format!("it has no number in column {}", self.column),
+                    next: "leave the row out, or name a score that every row has".to_owned(),
                 }),
             }
         };

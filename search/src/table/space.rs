@@ -32,6 +32,8 @@ pub struct TableSpace {
     members: Vec<Genes>,
     /// The row of each member.
     row_of: Vec<usize>,
+    /// Rows that say again what a member is, each with the member.
+    repeats: Vec<(usize, usize)>,
     index: BTreeMap<Vec<u16>, usize>,
     /// Whether every combination of genes is a member.
     pub(crate) complete: bool,
@@ -44,7 +46,9 @@ impl TableSpace {
     /// # Errors
     /// Those of [`Definition::find`] and [`Rows::read`]; cells that do not fit the definition.
     pub fn load(table: &Path, reading: Option<&str>) -> Result<Self> {
-        Self::new(Definition::find(table, reading)?, Rows::read(table)?)
+        // The rows first: whether there is a file comes before how it is read.
+        let rows = Rows::read(table)?;
+        Self::new(Definition::find(table, reading)?, rows)
     }
 
     /// The space of these rows.
@@ -61,20 +65,23 @@ impl TableSpace {
             hash.update(format!("{} {:?}\n", gene.name, gene.options));
         }
         let (mut members, mut row_of, mut index) = (Vec::new(), Vec::new(), BTreeMap::new());
+        let mut repeats = Vec::new();
         for (row, mut values) in values.into_iter().enumerate() {
             let active = encoding.active(&values);
             values.iter_mut().zip(&active).filter(|(_, active)| !**active).for_each(|(value, _)| *value = 0);
             hash.update(values.iter().flat_map(|value| value.to_le_bytes()).collect::<Vec<u8>>());
-            if !index.contains_key(&values) {
-                index.insert(values.clone(), members.len());
-                members.push(Genes { values, active });
-                row_of.push(row);
+            if let Some(member) = index.get(&values) {
+                repeats.push((row, *member));
+                continue;
             }
+            index.insert(values.clone(), members.len());
+            members.push(Genes { values, active });
+            row_of.push(row);
         }
         let product = genes.iter().try_fold(1usize, |product, gene| product.checked_mul(gene.options.len()));
         let complete = product == Some(members.len());
         let hash = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Ok(Self { definition, rows, genes, encoding, members, row_of, index, complete, hash })
+        Ok(Self { definition, rows, genes, encoding, members, row_of, repeats, index, complete, hash })
     }
 
     /// How the table is read.
@@ -90,6 +97,24 @@ impl TableSpace {
     /// The place of a member among [`TableSpace::members`].
     pub fn member_at(&self, genes: &Genes) -> Option<usize> {
         self.index.get(&genes.values).copied()
+    }
+
+    /// How many rows repeat an architecture of a row above, and how many of these have another value in `column`. They are left out.
+    ///
+    /// # Errors
+    /// As [`TableSpace::column`].
+    pub fn repeats(&self, column: &str) -> Result<(usize, usize)> {
+        let all = self.rows.numbers(column)?;
+        let other = |(row, member): &&(usize, usize)| {
+            let (one, first) = (all[*row], all[self.row_of[*member]]);
+            one != first && !(one.is_nan() && first.is_nan())
+        };
+        Ok((self.repeats.len(), self.repeats.iter().filter(other).count()))
+    }
+
+    /// Where a member stands in the file.
+    pub(super) fn line(&self, member: usize) -> String {
+        self.rows.line(self.row_of[member])
     }
 
     /// A column of numbers, member by member; empty cells are not numbers.

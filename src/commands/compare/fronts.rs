@@ -7,7 +7,7 @@ use masktas_search::report::Comparison;
 use masktas_search::space::Space as _;
 use serde_json::{Value, json};
 
-use super::{Both, Options, STANDING, command, curves, interval, number, standing};
+use super::{Both, Options, STANDING, command, curves, interval, number, only_drawn, standing};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::Failure;
 
@@ -27,7 +27,8 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         fronts(&mut FrontTask { ground: &mut ground, queries, seeds }, &entrants, 0, &kept, &mut |done| {
             reporter.advance(done as u64, "");
             reporter.stop()
-        })?;
+        })
+        .map_err(|error| options.stopped(error))?;
     reporter.end(&format!("{} samplers, {seeds} searches each", rows.len()));
     let first = rows[0].sampler.clone();
     let head = ["sampler", "hypervolume", "sd", "95 % of the mean", "best score"];
@@ -43,7 +44,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         table.rows.push(cells.into_iter().chain(standing(&row.standing)).collect());
     }
     let title = format!("{space}, {}: fronts after {queries} architectures, {seeds} seeds", limits.join(" "));
-    let notes = vec![
+    let mut notes = vec![
         "hypervolume: share that the front covers between the least cost and the limit, and between scores 0 and 1.".to_owned(),
         format!(
             "less the first's: hypervolume less that of {first} with the same seed; wins: share of seeds that cover more than {first}, \
@@ -51,6 +52,7 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         ),
         "ms: asking and telling, and predicting costs, per architecture".to_owned(),
     ];
+    notes.extend(only_drawn(&entrants, queries));
     let mut text = format!("{title}\n\n{}\n{}\n", table.text(console), notes.join("\n"));
     let csv = curves("covered", rows.iter().map(|row| (row.sampler.as_str(), &row.standing.curves)));
     let page = Comparison {

@@ -7,32 +7,42 @@ mod samplers;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use masktas_search::Error;
 use masktas_search::compare::{Entrant, Kept, Standing, Summary};
 use masktas_search::report::Comparison;
 use masktas_search::run::write_atomic;
 use masktas_search::table::TableSpace;
+use masktas_search::{predictor, sampler};
 
 use crate::console::{Console, Outcome};
-use crate::exit::Failure;
+use crate::exit::{Exit, Failure};
+use crate::signal::nothing_kept;
 use crate::table::Table;
 
-const AFTER: &str = "\
-Samplers: random, evolution, regularised-evolution, tpe, npenas, seminas, block-dp; npenas/ridge guesses by another predictor; \
-recipe:ssnenas, or recipe:FILE.toml, is the sampler of a recipe with its settings.
-Predictors: ridge, mlp, encoder-decoder, encoder-decoder-supervised, gin; gin+ged and gin+ccl are pre-trained on architectures that nobody rated.
-Tables read without --read: nasbench201.csv, nasbench101_subset.csv, nasbench_macro.csv, vit_autoformer.csv.";
+/// What stands below the options.
+fn after() -> String {
+    let predictors: Vec<&str> = predictor::NAMES.iter().copied().filter(|name| *name != "none").collect();
+    format!(
+        "Samplers: {}; npenas/ridge guesses by another predictor; recipe:ssnenas, or recipe:FILE.toml, is the sampler of a recipe with its \
+         settings.\nPredictors: {}; gin+ged and gin+ccl are pre-trained on architectures that nobody rated.\nTables read without --read: \
+         nasbench201.csv, nasbench101_subset.csv, nasbench_macro.csv, vit_autoformer.csv.",
+        sampler::NAMES.join(", "),
+        predictors.join(", ")
+    )
+}
 
 /// The page in the folder of a comparison.
 const PAGE: &str = "report.html";
 
 /// Options of `masktas compare`.
 #[derive(Args)]
-#[command(after_help = AFTER)]
+#[command(after_help = after())]
 pub struct Options {
     /// A CSV file: one architecture a row, its first line the names of the columns
     #[arg(long, value_name = "FILE", required_unless_present = "run")]
     table: Option<PathBuf>,
-    /// Compare samplers on the trained supernet of this run, within its limits, by how much their fronts cover
+    /// Compare samplers on the trained supernet of this run, within its limits (it needs one, such as --latency), by how much their
+    /// fronts cover
     #[arg(long, value_name = "RUN", conflicts_with_all = ["table", "read", "score", "report", "limit", "predictors"])]
     run: Option<PathBuf>,
     /// How the table is read: a name, or a TOML file [default: by the table's name, or a TOML file of its name beside it]
@@ -78,6 +88,7 @@ pub struct Options {
 }
 
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
+    options.writable()?;
     let Some(file) = &options.table else { return fronts::run(options, console) };
     let space = TableSpace::load(file, options.read.as_deref())?;
     let definition = space.definition();
@@ -110,7 +121,7 @@ impl Options {
         let Some(folder) = &self.out else { return Ok(Kept::default()) };
         let kept = Kept::open(folder)?;
         if kept.count() > 0 {
-            console.say(&format!("{} are finished in {}", kept.count(), folder.display()));
+            console.say(&format!("{} searches or fits are finished in {}", kept.count(), folder.display()));
         }
         Ok(kept)
     }
@@ -125,6 +136,35 @@ impl Options {
             text.push_str(&format!("report: {}\n", path.display()));
         }
         Ok(())
+    }
+
+    /// A stop, told with what is kept and how to go on; other errors as they are.
+    fn stopped(&self, error: Error) -> Failure {
+        match (&self.out, error) {
+            (Some(folder), Error::Interrupted) => {
+                let text = format!(
+                    "interrupted; what is finished is kept in {}, go on with the same command: {}",
+                    folder.display(),
+                    command()
+                );
+                Failure { exit: Exit::Interrupted, error: text.into() }
+            }
+            (_, error) => nothing_kept(error),
+        }
+    }
+
+    /// Refuses at once what could not be written when all is done.
+    fn writable(&self) -> Result<(), Failure> {
+        let Some(path) = &self.csv else { return Ok(()) };
+        let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        if folder.is_dir() && !path.is_dir() {
+            return Ok(());
+        }
+        let what = if path.is_dir() { "it is a folder" } else { "its folder is not there" };
+        Err(Failure::usage(format!(
+            "--csv {}: {what}; name a file in a folder that is there",
+            path.display()
+        )))
     }
 
     fn page(&self) -> Option<PathBuf> {
@@ -190,6 +230,30 @@ fn signed(summary: Option<&Summary>) -> String {
 
 fn within(summary: Option<&Summary>) -> String {
     summary.map_or("-".to_owned(), interval)
+}
+
+/// What is worth saying of rows that are no member of their own.
+fn repeats(space: &TableSpace, column: &str) -> Result<Option<String>, Failure> {
+    let (rows, others) = space.repeats(column)?;
+    let other = match others {
+        0 => format!("none with another {column}"),
+        _ => format!("{others} of them with another {column}"),
+    };
+    Ok((rows > 0)
+        .then(|| format!("{rows} rows repeat the architecture of a row above and are left out, {other}.")))
+}
+
+/// What is worth saying of samplers that do nothing but draw in so short a search.
+fn only_drawn(entrants: &[Entrant], queries: usize) -> Option<String> {
+    let drawn =
+        entrants.iter().filter(|one| one.sampler.name != "random" && one.sampler.population >= queries);
+    let drawn: Vec<String> = drawn.map(|one| format!("{} ({})", one.name, one.sampler.population)).collect();
+    (!drawn.is_empty()).then(|| {
+        format!(
+            "all {queries} queries are drawn at random, as the first of every search are (sampler.population): {}.",
+            drawn.join(", ")
+        )
+    })
 }
 
 /// The last columns of a table of samplers.

@@ -8,7 +8,7 @@ use masktas_search::report::Comparison;
 use masktas_search::table::TableSpace;
 use serde_json::{Value, json};
 
-use super::{Both, Options, column_number, command, interval, number, signed, within};
+use super::{Both, Options, column_number, command, interval, number, repeats, signed, within};
 use crate::console::{Answer, Console, Outcome};
 use crate::exit::Failure;
 
@@ -30,7 +30,8 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
     let rows = predictors(&task, &kept, &mut |done| {
         reporter.advance(done as u64, "");
         reporter.stop()
-    })?;
+    })
+    .map_err(|error| options.stopped(error))?;
     reporter.end(&format!("{splits} splits each"));
     let mut table = Both::new(&[
         "labels",
@@ -72,6 +73,10 @@ pub fn run(options: &Options, space: &TableSpace, score: String, console: &mut C
             "beside: a second head learnt {column} of {count} architectures, those with labels among them."
         ));
     }
+    if task.beside.is_some() && task.names.iter().any(|name| name == "ridge") {
+        notes.push("ridge: its heads share nothing, so what is known beside changes nothing.".to_owned());
+    }
+    notes.extend(repeats(space, &task.score)?);
     let words: Vec<String> = sizes.iter().map(|(name, tau)| format!("{name} {}", number(*tau))).collect();
     if !words.is_empty() {
         notes.push(format!("tau of size alone: {}", words.join(", ")));

@@ -6,7 +6,9 @@ use masktas_search::report::Comparison;
 use masktas_search::table::TableSpace;
 use serde_json::{Value, json};
 
-use super::{Both, Options, STANDING, column_number, command, curves, interval, number, standing};
+use super::{
+    Both, Options, STANDING, column_number, command, curves, interval, number, only_drawn, repeats, standing,
+};
 use crate::console::{Answer, Console, Outcome};
 
 pub fn run(
@@ -26,7 +28,8 @@ pub fn run(
     let rows = samplers(&task, &entrants, 0, &kept, &mut |done| {
         reporter.advance(done as u64, "");
         reporter.stop()
-    })?;
+    })
+    .map_err(|error| options.stopped(error))?;
     reporter.end(&format!("{} samplers, {} searches each", rows.len(), task.seeds));
     let first = rows[0].sampler.clone();
     let head = ["sampler", "regret", "sd", "95 % of the mean", &task.report];
@@ -41,15 +44,22 @@ pub fn run(
         ];
         table.rows.push(cells.into_iter().chain(standing(&row.standing)).collect());
     }
+    let all = space.members().len();
+    let (within, fitting) = match &task.limit {
+        Some((column, most)) => {
+            let fitting = space.column(column)?.into_iter().filter(|value| value <= most).count();
+            (format!(" with {column} at most {most}"), fitting)
+        }
+        None => (String::new(), all),
+    };
     let title = format!(
-        "{}: {} after {} of {} architectures, {} seeds",
+        "{}: {} after {} of {fitting} architectures{within}, {} seeds",
         space.definition().name,
         task.score,
-        task.queries,
-        space.members().len(),
+        task.queries.min(fitting),
         task.seeds
     );
-    let notes = vec![
+    let mut notes = vec![
         format!(
             "regret: the best {} there is less the best found. {}: mean ± sd of what was found, not searched by.",
             task.score, task.report
@@ -59,6 +69,8 @@ pub fn run(
         ),
         "ms: asking and telling, per architecture".to_owned(),
     ];
+    notes.extend(only_drawn(&entrants, task.queries));
+    notes.extend(repeats(space, &task.score)?);
     let mut text = format!("{title}\n\n{}\n{}\n", table.text(console), notes.join("\n"));
     let csv = curves("best", rows.iter().map(|row| (row.sampler.as_str(), &row.standing.curves)));
     // The best there is: what every curve's end and its regret add up to.
@@ -78,7 +90,7 @@ pub fn run(
     };
     options.write(&page, &csv, &mut text)?;
     let json = json!({
-        "table": options.table, "score": task.score, "report": task.report, "queries": task.queries, "seeds": task.seeds,
+        "table": options.table, "score": task.score, "report": task.report, "queries": task.queries, "limit": options.limit, "architectures": fitting, "seeds": task.seeds,
         "samplers": serde_json::to_value(&rows).unwrap_or(Value::Null), "csv": options.csv, "page": options.page(),
     });
     Ok(Answer::new(text, json))

@@ -35,7 +35,7 @@ pub struct Options {
     targets: TargetsArgs,
     /// Take over the trained supernet of this run, by whose recipe this search goes, but for its limits; only what follows
     /// training may be changed
-    #[arg(long, value_name = "RUN", conflicts_with_all = ["recipe", "config", "resume"])]
+    #[arg(long, value_name = "RUN", conflicts_with_all = ["config", "resume"])]
     supernet: Option<PathBuf>,
     /// Search by the catalogue's coarse figures: nothing is measured, and no latency is proven
     #[arg(long, help_heading = "Device", conflicts_with_all = ["profile", "connect"])]
@@ -90,6 +90,13 @@ impl Options {
         let load = |own: &[String], console: &mut Console| match &self.supernet {
             None => shared.load(own, console),
             Some(from) => {
+                if let Some(recipe) = &shared.recipe {
+                    return Err(Failure::usage(format!(
+                        "--recipe {recipe} with --supernet {}: the recipe is that of the run; set what follows training one by one, such \
+                         as --set sampler.name=npenas --set predictor.name=gin --set predictor.pretrain=ccl",
+                        from.display()
+                    )));
+                }
                 let all = [shared.overrides(), own.to_vec()].concat();
                 Ok((pipeline::recipe_of_supernet(from, &all)?, all))
             }

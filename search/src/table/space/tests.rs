@@ -31,6 +31,11 @@ fn a_chain_has_conditional_genes_and_operators_stay_among_the_rows() {
     let names: Vec<&str> = space.genes().iter().map(|gene| gene.name.as_str()).collect();
     assert_eq!(names, ["width", "depth", "heads.0", "heads.1", "heads.2"]);
     assert_eq!(space.count(), 4, "equal rows are one member");
+    assert_eq!(
+        space.repeats("acc").expect("numbers"),
+        (1, 1),
+        "the fourth row says 9 where the first said 1"
+    );
     assert_eq!(space.members()[0].active, [true, true, true, true, false]);
     assert_eq!(space.members()[2].active, [true; 5]);
     assert_eq!(space.column("acc").expect("numbers"), [1.0, 2.0, 3.0, 4.0]);
@@ -57,7 +62,7 @@ fn cells_that_do_not_fit_are_named() {
     assert!(error.contains("did you mean `heads`"), "{error}");
     let space = made("width,heads,acc\n64,2-2,one\n", CHAIN).expect("space");
     let error = space.column("acc").unwrap_err().to_string();
-    assert!(error.contains("row 0, column acc") && error.contains("`one`"), "{error}");
+    assert!(error.contains("line 2, column acc") && error.contains("`one`"), "{error}");
     let dag = "name = 'mine'\nkind = 'dag'\nadjacency = 'm'\nops = 'o'\nscores = ['a']\nreports = ['a']\n";
     let error =
         made("m,o,a\n01/00,input-output,1\n011/001/000,input-x-output,1\n", dag).unwrap_err().to_string();
