@@ -130,7 +130,7 @@ impl MemberArgs {
 pub enum Command {
     /// Search: find the best architectures for a folder of images within a budget
     Search(Box<commands::search::Options>),
-    /// Compare samplers or predictors on a table of known accuracies, or samplers on the supernet of a run
+    /// Compare samplers or predictors on a table of known accuracies or a run's supernet
     Compare(Box<commands::compare::Options>),
     /// Show the front of a run
     Front(commands::front::Options),

@@ -243,7 +243,10 @@ fn every_command_of_the_pages_works() {
         (&["--tune", "--compare"], "leave out --compare"),
         (&["--precision", "f16", "--engine", "tract"], "add --engine wgpu"),
     ] {
-        let output = masktas(folder.path(), &[&["run", model.to_str().unwrap()], words].concat());
+        let output = masktas(
+            folder.path(),
+            &[&["run", model.to_str().unwrap(), photo.to_str().unwrap()], words].concat(),
+        );
         assert_eq!(output.status.code(), Some(2), "{words:?}");
         let error = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(error.contains(expected), "{words:?}: {error}");

@@ -83,7 +83,10 @@ fn a_comparison_is_kept_goes_on_and_has_a_page() {
     assert_eq!(finished(), 8);
     // What is there is taken as it is; what is new is added.
     let output = compare(folder.path(), &words("random,tpe,evolution"));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("8 are finished in kept"), "{output:?}");
+    assert!(
+        String::from_utf8_lossy(&output.stderr).contains("8 searches or fits are finished in kept"),
+        "{output:?}"
+    );
     let again = object(&output);
     assert_eq!(finished(), 12);
     assert_eq!(again["samplers"][0], first["samplers"][0], "the very same, times too");

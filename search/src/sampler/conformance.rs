@@ -1,5 +1,6 @@
 //! What every registered sampler must do, whatever it does.
 
+#[cfg(test)]
 mod tables;
 
 use std::collections::BTreeSet;
