@@ -28,8 +28,8 @@ use crate::table::Table;
 const TOP: usize = 5;
 /// Largest model file read, in bytes.
 const MODEL_MAX: u64 = 4 << 30;
-/// Most images a run of a model may want.
-const BATCH_MAX: usize = 1024;
+/// Most images a run of a model may want; `masktas export` writes no file that wants more.
+pub const BATCH_MAX: usize = 1024;
 
 /// Options of `masktas run`.
 #[derive(Args)]

@@ -13,6 +13,7 @@ use masktas_search::pipeline::{self, ExportOptions};
 use masktas_search::run::Run;
 use serde_json::{Value, json};
 
+use super::run::BATCH_MAX;
 use super::shown;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
@@ -30,8 +31,8 @@ pub struct Options {
     /// What the model puts out [default: features]
     #[arg(long, value_enum)]
     head: Option<Head>,
-    /// Images per run: a number, or `dynamic` [default: 1]
     #[arg(long, value_name = "N", value_parser = batch)]
+    #[arg(help = format!("Images per run: a number from 1 to {BATCH_MAX}, or `dynamic` [default: 1]"))]
     batch: Option<Batch>,
     /// ONNX operator set [default: 17]
     #[arg(long, value_name = "N", value_parser = opset)]
@@ -58,8 +59,9 @@ enum Head {
 fn batch(text: &str) -> Result<Batch, String> {
     match text.parse::<usize>() {
         _ if text == "dynamic" => Ok(Batch::Dynamic),
-        Ok(count) if count > 0 => Ok(Batch::Fixed(count)),
-        _ => Err("write a number of at least 1, or `dynamic`".to_owned()),
+        // More is more than `masktas run` gives a model, and memory of the check here grows with it.
+        Ok(count) if (1..=BATCH_MAX).contains(&count) => Ok(Batch::Fixed(count)),
+        _ => Err(format!("write a number from 1 to {BATCH_MAX}, or `dynamic`")),
     }
 }
 
