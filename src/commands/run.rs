@@ -104,7 +104,7 @@ struct Ran {
 
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let model = read_model(&options.model)?;
-    let graph = onnx::read(&model)?;
+    let graph = read_graph(&options.model, &model)?;
     let inputs = images(options, &graph)?;
     let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
     if shown.any() {
@@ -184,6 +184,11 @@ pub fn read_model(path: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::failed(text));
     }
     std::fs::read(path).map_err(|error| Failure::io(path, error))
+}
+
+/// The graph of a model's bytes; what is wrong with them is said with the file's name.
+pub fn read_graph(path: &Path, model: &[u8]) -> Result<Graph, Failure> {
+    Ok(onnx::read(model).map_err(|error| error.in_file(path))?)
 }
 
 /// The images as the model wants them.

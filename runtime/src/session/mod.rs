@@ -106,7 +106,8 @@ pub struct Options {
     pub cooperative: Cooperative,
     /// Rewrites of the plan.
     pub passes: Passes,
-    /// Sizes of symbolic extents, such as a batch.
+    /// Sizes of symbolic extents, such as a batch, by the names that the model gives them ([`Graph::symbols`]). A name that it does
+    /// not have is refused.
     pub symbols: BTreeMap<String, usize>,
     /// What the weights of matrix products are kept as; 16-bit floats need an adapter with `SHADER_F16`.
     pub precision: Precision,
