@@ -54,7 +54,8 @@ pub struct Options {
     /// Show what each kernel of the engine wgpu takes, by the adapter's own clock
     #[arg(long)]
     trace: bool,
-    /// Time each set of kernel variants of the engine wgpu on the model; the fastest is kept, for all later runs of it
+    /// Time each set of kernel variants of the engine wgpu on the model; the fastest is kept, in a
+    /// file that is named, for all later runs of it
     #[arg(long)]
     tune: bool,
     /// What the engine wgpu keeps the weights of matrix products as: f32, or f16 in half the memory where the adapter has it
@@ -99,6 +100,7 @@ struct Ran {
     provider: String,
     remark: Option<String>,
     outputs: Vec<Tensors>,
+    tolerance: Tolerance,
     timing: Option<Measurement>,
 }
 
@@ -115,6 +117,12 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         {
             let text =
                 format!("--explain, --trace and --tune are of the engine wgpu alone; leave out {other}");
+            return Err(Failure::usage(text));
+        }
+        let left = options.time.then_some("--time").or((options.threads != 1).then_some("--threads"));
+        if let Some(left) = left {
+            let text =
+                format!("--explain, --trace and --tune leave out {left}; give it in a command of its own");
             return Err(Failure::usage(text));
         }
         let (adapter, precision) = (options.engines.adapter.clone(), options.precision());
@@ -278,8 +286,9 @@ fn infer(
     }
     let provider = loaded.provider_used().to_owned();
     let remark = loaded.remark().map(str::to_owned);
+    let tolerance = loaded.tolerance();
     let timing = if options.time { Some(time(engine, model, shapes, options, console)?) } else { None };
-    Ok(Ran { engine: engine.name().to_owned(), provider, remark, outputs, timing })
+    Ok(Ran { engine: engine.name().to_owned(), provider, remark, outputs, tolerance, timing })
 }
 
 /// Shapes of the model's inputs, with 1 for each extent that is known only when it is run.
@@ -401,8 +410,8 @@ fn compare(
                 version: Some(one.version.clone()),
                 provider: Some(ran.provider.clone()),
                 difference: difference.is_finite().then_some(difference),
-                tolerance: Tolerance::F32,
-                verdict: Tolerance::F32.judge(difference),
+                tolerance: ran.tolerance,
+                verdict: ran.tolerance.judge(difference),
                 error: None,
             }
         })
