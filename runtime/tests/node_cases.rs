@@ -129,8 +129,8 @@ fn of_any_file(error: Error) -> Error {
 /// Number of outputs whose elements were computed and are right.
 fn judge(path: &Path, case: &Value) -> Result<usize, Verdict> {
     let sort = |error: Error| match of_any_file(error) {
-        Error::Unsupported { .. } | Error::UnsupportedOp { .. } | Error::UnboundSymbol { .. } => {
-            Verdict::Refused(error.to_string())
+        refused @ (Error::Unsupported { .. } | Error::UnsupportedOp { .. } | Error::UnboundSymbol { .. }) => {
+            Verdict::Refused(refused.to_string())
         }
         other => Verdict::Wrong(other.to_string()),
     };

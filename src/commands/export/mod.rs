@@ -34,13 +34,14 @@ pub struct Options {
     #[arg(long, value_name = "N", value_parser = batch)]
     #[arg(help = format!("Images per run: a number from 1 to {BATCH_MAX}, or `dynamic` [default: 1]"))]
     batch: Option<Batch>,
-    /// ONNX operator set [default: 17]
+    /// ONNX operator set: 17, 20 or 23; a search's own files have 20 [default: 17]
     #[arg(long, value_name = "N", value_parser = opset)]
     opset: Option<i64>,
     /// Folder of the files [default: models in the run]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write a web page as well, into this folder: it runs the model on photos in the browser, by WebGPU
+    /// Write a web page as well, into this folder, which is new, empty or an earlier page's: it runs the model on photos in the
+    /// browser, by WebGPU
     #[arg(long, value_name = "DIR")]
     web: Option<PathBuf>,
     #[command(flatten)]
@@ -94,6 +95,15 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     if let (Some(_), Some(Batch::Fixed(count @ 2..))) = (&options.web, options.batch) {
         let text = format!("--web shows one photo at a time and --batch is {count}; leave one of them out");
         return Err(Failure::usage(text));
+    }
+    if let Some(folder) = &options.web {
+        if options.out.as_ref() == Some(folder) {
+            let text =
+                format!("--web and --out both name {}; give the page a folder of its own", folder.display());
+            return Err(Failure::usage(text));
+        }
+        // Before an export that may take minutes.
+        masktas_export::web::check_folder(folder)?;
     }
     let opset = options.opset.unwrap_or(17);
     let how = ExportOptions {
@@ -181,7 +191,10 @@ fn page(
         }
         Err(why) => text.push_str(&format!("page: not checked, {why}\n")),
     }
-    text.push_str(&format!("next: python3 -m http.server --directory {} 8000\n", folder.display()));
+    text.push_str(&format!(
+        "next: python3 -m http.server --directory {} 8000\nthen open http://localhost:8000\n",
+        folder.display()
+    ));
     let json = json!({ "folder": page.folder, "files": page.files, "parity": replayed.ok() });
     Ok((text, json, exit))
 }
