@@ -60,12 +60,11 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::plan::{
-    AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, Precision, plan_with,
-};
+use crate::plan::{AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
 use crate::preprocess::Preprocess;
 use crate::tensor::{Dtype, Tensor};
 
+pub use crate::plan::Precision;
 pub use adapters::{Adapter, AdapterKind, Adapters};
 pub use gpu::Gpu;
 pub use resident::GpuTensor;
