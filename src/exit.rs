@@ -134,7 +134,9 @@ fn of_export(error: &masktas_export::Error) -> Exit {
     use masktas_export::Error as E;
     match error {
         E::Runtime(error) => of_runtime(error),
-        E::InvalidArch { .. } | E::UnsupportedOption { .. } | E::InvalidPage { .. } => Exit::Usage,
+        E::InvalidArch { .. } | E::UnsupportedOption { .. } | E::InvalidPage { .. } | E::NotAPage { .. } => {
+            Exit::Usage
+        }
         _ => Exit::Failure,
     }
 }

@@ -241,6 +241,8 @@ fn every_command_of_the_pages_works() {
     for (words, expected) in [
         (&["--explain", "--engine", "ort"][..], "leave out --engine ort"),
         (&["--tune", "--compare"], "leave out --compare"),
+        (&["--tune", "--time"], "leave out --time"),
+        (&["--threads", "0", "--engine", "ort", "--time"], "0 threads"),
         (&["--precision", "f16", "--engine", "tract"], "add --engine wgpu"),
     ] {
         let output = masktas(

@@ -3,8 +3,9 @@
 mod common;
 
 use common::{file, golden, graph, here, inputs, vit};
-use masktas_devices::{Engine, EngineOptions, LoadOptions, engine, engines, parity};
-use masktas_runtime::{Attribute, Graph, Verdict};
+use masktas_devices::{Engine, EngineOptions, Kernels, LoadOptions, engine, engines, parity};
+use masktas_runtime::plan::Precision;
+use masktas_runtime::{Attribute, Graph, Tolerance, Verdict};
 
 fn all() -> Vec<Box<dyn Engine>> {
     let names = engines().into_iter().filter(|name| here(name));
@@ -74,6 +75,34 @@ fn tanh_gelu_instead_of_erf_fails() {
         node.attributes.insert("approximate".into(), Attribute::Text("tanh".into()));
     }
     must_fail(&right, &wrong, "tanh GELU");
+}
+
+/// Weights that were asked for in 16 bits are not judged as if they were to have 32.
+#[test]
+fn weights_in_16_bits_are_judged_by_their_own_bounds() {
+    let kernels = Kernels { precision: Precision::F16, ..Kernels::default() };
+    let options = EngineOptions { kernels, ..EngineOptions::default() };
+    let wgpu = engine("wgpu", &options).unwrap();
+    let graph = graph(&vit(96, &[2; 6]), 5);
+    if let Err(error) = wgpu.load(&file(&graph), &LoadOptions::default()) {
+        assert!(error.to_string().contains("SHADER_F16") || !here("wgpu"), "{error}");
+        println!("skipped: {error}");
+        return;
+    }
+    let engines = [engine(reference(), &EngineOptions::default()).unwrap(), wgpu];
+    let rows = parity(&file(&graph), &golden(reference(), &graph), &engines).rows;
+    assert_eq!((rows[0].tolerance, rows[1].tolerance), (Tolerance::F32, Tolerance::F16));
+    assert!(rows[1].difference.unwrap() > Tolerance::F32.warn, "{:?}", rows[1]);
+    assert_eq!(rows[1].verdict, Verdict::Pass, "{:?}", rows[1]);
+}
+
+#[test]
+fn no_threads_are_refused_by_every_engine() {
+    let options = LoadOptions { threads: 0, ..LoadOptions::default() };
+    for engine in all() {
+        let error = engine.load(&file(&graph(&vit(64, &[1]), 3)), &options).err().unwrap();
+        assert!(error.given() && error.to_string().contains("0 threads"), "{error}");
+    }
 }
 
 /// A file whose batch is symbolic runs at the golden pair's shape, and is an error without one.

@@ -108,6 +108,16 @@ pub enum Error {
         /// What is wrong with it.
         why: String,
     },
+    /// A folder for a page has files, and no earlier page.
+    #[error(
+        "{} has {name}, which is not a page's that masktas wrote; give an empty folder, a new one, or an earlier page's", folder.display()
+    )]
+    NotAPage {
+        /// The folder.
+        folder: PathBuf,
+        /// One of its files.
+        name: String,
+    },
     /// A golden pair belongs to another model file.
     #[error(
         "the golden pair was made for the model with SHA-256 {want}, but this one has {got}; export it again"

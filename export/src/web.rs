@@ -20,7 +20,7 @@ use masktas_runtime::{Dim, Dtype, Graph, Interpolation, Preprocess};
 use serde::Serialize;
 
 use crate::error::{Error, Result};
-use crate::files::write_atomic;
+use crate::files::{read_bounded, write_atomic};
 use crate::onnx::PRODUCER;
 use crate::package::{Provenance, sha256};
 
@@ -33,6 +33,11 @@ pub const PLANS: [(AdapterClass, &str, &str); 2] =
 
 /// The weights' file.
 pub const WEIGHTS: &str = "weights.bin";
+
+/// What the page reads first.
+const MODEL: &str = "model.json";
+/// Largest `model.json` that is read, in bytes.
+const MODEL_MAX: u64 = 16 << 20;
 
 /// What every page has, whatever its model.
 const PAGE: [(&str, &str); 4] = [
@@ -79,11 +84,49 @@ struct WeightsFile {
     sha256: String,
 }
 
-/// Writes the page of `graph` into `folder`, which is made if it is not there; `name` is what the page calls the model. Files of
-/// an earlier page there are replaced, others are left alone.
+/// Whether a page may be written into `folder`: it is not there, has nothing but hidden files, or is the folder of an earlier page.
 ///
 /// # Errors
-/// [`Error::InvalidPage`] when the model is none that takes one photo; as [`Preprocess::read_from`] and [`plan_with`];
+/// [`Error::NotAPage`] naming a file that is not ours; [`Error::Io`].
+pub fn check_folder(folder: &Path) -> Result<()> {
+    let failed = |source| Error::Io { action: "read the folder", path: folder.to_owned(), source };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(failed(error)),
+    };
+    if is_page(folder) {
+        return Ok(());
+    }
+    let mut names = Vec::new();
+    for entry in entries {
+        let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        // What belongs to the folder and not to a page, such as `.git`.
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+    }
+    // One that would be replaced is the one to name.
+    let ours = |name: &String| PAGE.iter().any(|(own, _)| own == name);
+    let first = names.iter().find(|name| ours(name)).or(names.iter().min());
+    match first {
+        Some(name) => Err(Error::NotAPage { folder: folder.to_owned(), name: name.clone() }),
+        None => Ok(()),
+    }
+}
+
+/// Whether the folder's `model.json` is one that [`write`] made, in whatever version.
+fn is_page(folder: &Path) -> bool {
+    let text = read_bounded(&folder.join(MODEL), MODEL_MAX).unwrap_or_default();
+    let described: serde_json::Value = serde_json::from_slice(&text).unwrap_or_default();
+    described["producer"].as_str().is_some_and(|producer| producer.split(' ').next() == Some(PRODUCER))
+}
+
+/// Writes the page of `graph` into `folder`, which is made if it is not there; `name` is what the page calls the model. Files of
+/// an earlier page there are replaced, and others beside it left alone; a folder with files and no page is refused.
+///
+/// # Errors
+/// [`Error::NotAPage`] and as [`check_folder`]; [`Error::InvalidPage`] when the model is none that takes one photo; as [`Preprocess::read_from`] and [`plan_with`];
 /// [`Error::Io`].
 pub fn write(folder: &Path, name: &str, graph: &Graph) -> Result<WebPage> {
     let mut preprocess = Preprocess::read_from(&graph.metadata)?;
@@ -132,9 +175,11 @@ pub fn write(folder: &Path, name: &str, graph: &Graph) -> Result<WebPage> {
     };
     let described = serde_json::to_vec(&described).map_err(|e| invalid("model.json", e.to_string()))?;
     files.push((WEIGHTS, weights));
-    files.push(("model.json", described));
+    // First, so that a folder whose writing is cut short is a page's all the same.
+    files.insert(0, (MODEL, described));
     files.extend(PAGE.map(|(name, text)| (name, text.as_bytes().to_vec())));
 
+    check_folder(folder)?;
     fs::create_dir_all(folder).map_err(|source| Error::Io {
         action: "make the folder",
         path: folder.to_owned(),

@@ -166,3 +166,30 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
     let error = web::write(&taken, "x", &classifier(&small(), 3, Batch::Fixed(1))).unwrap_err();
     assert!(matches!(&error, Error::Io { path, .. } if *path == taken), "{error}");
 }
+
+#[test]
+fn a_folder_with_files_of_others_is_refused_and_left_as_it_was() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let write = || web::write(folder, "x", &classifier(&small(), 3, Batch::Fixed(1)));
+    let refused = |name: &str| {
+        let error = write().unwrap_err();
+        assert!(matches!(&error, Error::NotAPage { .. }), "{error}");
+        assert!(error.to_string().contains(&format!("has {name}, ")), "{error}");
+    };
+    fs::write(folder.join("about.txt"), "mine").unwrap();
+    refused("about.txt");
+    fs::write(folder.join("index.html"), "mine").unwrap();
+    refused("index.html");
+    // Another program's model.json makes it no page of ours.
+    fs::write(folder.join("model.json"), "{\"producer\":\"other 1\"}").unwrap();
+    refused("index.html");
+    assert_eq!(fs::read_dir(folder).unwrap().count(), 3);
+    assert_eq!(fs::read_to_string(folder.join("index.html")).unwrap(), "mine");
+    for name in ["about.txt", "index.html", "model.json"] {
+        fs::remove_file(folder.join(name)).unwrap();
+    }
+    fs::create_dir(folder.join(".git")).unwrap();
+    write().unwrap();
+    write().unwrap();
+}

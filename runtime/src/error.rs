@@ -1,6 +1,6 @@
 //! What can go wrong when a model is read, planned or run.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 /// Result of this crate.
 pub type Result<T> = std::result::Result<T, Error>;
@@ -37,6 +37,14 @@ pub enum Error {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// A file was read and is not a model that this crate runs.
+    #[error("{}: {source}", path.display())]
+    InFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        source: Box<Error>,
     },
     /// A count or size is beyond what this crate accepts from an untrusted file.
     #[error("{what} is {got}, above the limit of {limit}; split or shrink the model")]
@@ -89,12 +97,26 @@ pub enum Error {
         why: String,
     },
     /// A symbolic extent has no value.
-    #[error("value '{value}' has the symbolic extent '{symbol}'; give it a size")]
+    #[error(
+        "value '{value}' has the symbolic extent '{symbol}'; give it a size by `Options::symbols`, or export the model with a fixed one"
+    )]
     UnboundSymbol {
         /// The input.
         value: String,
         /// The symbol.
         symbol: String,
+    },
+    /// A symbol was given a size, and no extent of the model has that name.
+    #[error("`Options::symbols` gives '{symbol}' the size {size}, but {known}; {next}")]
+    UnknownSymbol {
+        /// The symbol.
+        symbol: String,
+        /// The size given.
+        size: usize,
+        /// The model's own symbols.
+        known: String,
+        /// What to do.
+        next: String,
     },
     /// A constant of a graph that was lowered without weights.
     #[error(
@@ -194,4 +216,11 @@ pub enum Error {
         /// What to do.
         next: String,
     },
+}
+
+impl Error {
+    /// The same, naming the file that the model came from.
+    pub fn in_file(self, path: &Path) -> Error {
+        Error::InFile { path: path.to_owned(), source: Box::new(self) }
+    }
 }

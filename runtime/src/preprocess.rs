@@ -3,16 +3,26 @@
 //! | metadata key | value |
 //! | --- | --- |
 //! | `masktas.preprocess.version` | `1`; another version is not supported |
-//! | `masktas.preprocess.resize` | shorter side after resizing, in pixels |
-//! | `masktas.preprocess.crop` | side of the central square crop, in pixels |
+//! | `masktas.preprocess.resize` | side of the image's largest centred square after resizing, in pixels |
+//! | `masktas.preprocess.crop` | side of the centre cut out of it, in pixels: the model's input side |
 //! | `masktas.preprocess.interpolation` | `nearest`, `bilinear`, `bicubic` or `lanczos3` |
 //! | `masktas.preprocess.mean` | three numbers (red, green, blue), separated by spaces, for channels in 0 to 1 |
 //! | `masktas.preprocess.std` | three numbers likewise |
 //! | `masktas.classes` | names of the classes in the order of the logits, a JSON list of texts; absent without a classifier |
 //!
-//! Decoding, resizing and cropping are not done here: this crate knows no image format. A caller resizes
-//! so that the shorter side is `resize`, crops the central square of side `crop`, and gives its bytes to
-//! [`Preprocess::apply`].
+//! Decoding, resizing and cropping are not done here: this crate knows no image format. A caller gives the bytes to
+//! [`Preprocess::apply`] after doing what training did, in this order:
+//!
+//! 1. decode, and turn upright as the file's EXIF orientation says; drop transparency, repeat grey in three channels, cut 16 bits
+//!    to 8; leave colour profiles alone;
+//! 2. of `width` by `height` pixels take the largest centred square: `side = min(width, height)`, its left edge at
+//!    `(width - side) / 2` and its top edge at `(height - side) / 2`, rounded down;
+//! 3. resize it to `resize` by `resize` pixels; `lanczos3` is a windowed sinc of three lobes, widened by `side / resize` where that
+//!    shrinks, which reads beyond the square where the image goes on; computed in whole numbers, down before across, rounded to
+//!    bytes in between, as the crate `fast_image_resize` does;
+//! 4. take the centre of that, `crop` by `crop` pixels, `(resize - crop) / 2` from its left and top edges, rounded down.
+//!
+//! The example `photo` of this crate does it in thirty lines, to the same bytes as `masktas run`.
 
 use std::collections::BTreeMap;
 
@@ -68,9 +78,9 @@ impl std::fmt::Display for Interpolation {
 /// Resize, crop, normalise; and the names of the classes the model tells apart.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Preprocess {
-    /// Shorter side after resizing, in pixels; at least `crop`.
+    /// Side of the image's largest centred square after resizing, in pixels; at least `crop`.
     pub resize: usize,
-    /// Side of the central square crop, in pixels: the model's input side.
+    /// Side of the centre cut out of it, in pixels: the model's input side.
     pub crop: usize,
     /// Mean of the red, green and blue channels, of values in 0 to 1.
     pub mean: [f32; 3],

@@ -118,11 +118,19 @@ enum Verdict {
     Wrong(String),
 }
 
+/// What is wrong, whatever the file's name.
+fn of_any_file(error: Error) -> Error {
+    match error {
+        Error::InFile { source, .. } => *source,
+        other => other,
+    }
+}
+
 /// Number of outputs whose elements were computed and are right.
 fn judge(path: &Path, case: &Value) -> Result<usize, Verdict> {
-    let sort = |error: Error| match error {
-        Error::Unsupported { .. } | Error::UnsupportedOp { .. } | Error::UnboundSymbol { .. } => {
-            Verdict::Refused(error.to_string())
+    let sort = |error: Error| match of_any_file(error) {
+        refused @ (Error::Unsupported { .. } | Error::UnsupportedOp { .. } | Error::UnboundSymbol { .. }) => {
+            Verdict::Refused(refused.to_string())
         }
         other => Verdict::Wrong(other.to_string()),
     };

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use masktas_runtime::plan::Precision;
-use masktas_runtime::session::{Options, Session, Timed, Variant};
+use masktas_runtime::session::{Options, Session, Timed, Tried, Variant};
 use masktas_runtime::{Dim, Graph, Tensor};
 use serde_json::{Value, json};
 
@@ -43,13 +43,20 @@ pub fn show(
     });
     let options = Options { adapter, symbols: symbols.collect(), precision, ..Options::default() };
     let mut text = String::new();
+    let (mut tried, mut file) = (Vec::new(), None);
     let (session, tuned) = if shown.tune {
         console.say("trying each set of kernel variants; this takes seconds");
         let cache = choices();
-        let tell = |variant, tried| text.push_str(&format!("{variant}: {tried}\n"));
+        let tell = |variant, how| text.push_str(&format!("{variant}: {how}\n"));
         let (session, found) = Session::load_tuned(graph, &options, cache.as_deref(), tell)?;
         let known = if found.tried.is_empty() { ", as found earlier" } else { "" };
-        text.push_str(&format!("fastest: {}{known}\n\n", found.variant));
+        text.push_str(&format!("fastest: {}{known}\n", found.variant));
+        text.push_str(&match &cache {
+            Some(cache) if known.is_empty() => format!("kept in {}\n\n", cache.display()),
+            Some(cache) => format!("kept in {}; delete that file to try anew\n\n", cache.display()),
+            None => "not kept: there is no home folder; set XDG_CACHE_HOME\n\n".to_owned(),
+        });
+        (tried, file) = (found.tried, cache);
         (session, Some(found.variant))
     } else {
         let (session, variant) = kept(graph, &options)?;
@@ -94,11 +101,20 @@ pub fn show(
         })
         .collect();
     let passes = info.passes.unwrap_or_default();
+    let tried: Vec<Value> = tried.iter().map(|(variant, how)| described(*variant, how)).collect();
     let json = json!({
         "model": info.name, "adapter": info.adapter, "passes": passes, "pipelines": info.pipelines,
-        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches, "variant": tuned, "precision": info.precision,
+        "buffers": info.buffers, "bytes": info.memory.total(), "dispatches": dispatches, "variant": tuned, "tried": tried, "choices": file, "precision": info.precision,
     });
     Ok(Answer::new(text, json))
+}
+
+/// One variant of a tune: its milliseconds, or why it was not chosen.
+fn described(variant: Variant, how: &Tried) -> Value {
+    match how {
+        Tried::Time(ms) => json!({ "variant": variant, "ms": ms }),
+        other => json!({ "variant": variant, "ms": null, "why": other.to_string() }),
+    }
 }
 
 /// The session with the kernel variants that an earlier tune kept, and which these are, or else with those of the adapter's class.

@@ -28,8 +28,8 @@ use crate::table::Table;
 const TOP: usize = 5;
 /// Largest model file read, in bytes.
 const MODEL_MAX: u64 = 4 << 30;
-/// Most images a run of a model may want.
-const BATCH_MAX: usize = 1024;
+/// Most images a run of a model may want; `masktas export` writes no file that wants more.
+pub const BATCH_MAX: usize = 1024;
 
 /// Options of `masktas run`.
 #[derive(Args)]
@@ -54,7 +54,8 @@ pub struct Options {
     /// Show what each kernel of the engine wgpu takes, by the adapter's own clock
     #[arg(long)]
     trace: bool,
-    /// Time each set of kernel variants of the engine wgpu on the model; the fastest is kept, for all later runs of it
+    /// Time each set of kernel variants of the engine wgpu on the model; the fastest is kept, in a
+    /// file that is named, for all later runs of it
     #[arg(long)]
     tune: bool,
     /// What the engine wgpu keeps the weights of matrix products as: f32, or f16 in half the memory where the adapter has it
@@ -99,12 +100,13 @@ struct Ran {
     provider: String,
     remark: Option<String>,
     outputs: Vec<Tensors>,
+    tolerance: Tolerance,
     timing: Option<Measurement>,
 }
 
 pub fn run(options: &Options, console: &mut Console) -> Outcome {
     let model = read_model(&options.model)?;
-    let graph = onnx::read(&model)?;
+    let graph = read_graph(&options.model, &model)?;
     let inputs = images(options, &graph)?;
     let shown = plan::Shown { explain: options.explain, trace: options.trace, tune: options.tune };
     if shown.any() {
@@ -115,6 +117,12 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         {
             let text =
                 format!("--explain, --trace and --tune are of the engine wgpu alone; leave out {other}");
+            return Err(Failure::usage(text));
+        }
+        let left = options.time.then_some("--time").or((options.threads != 1).then_some("--threads"));
+        if let Some(left) = left {
+            let text =
+                format!("--explain, --trace and --tune leave out {left}; give it in a command of its own");
             return Err(Failure::usage(text));
         }
         let (adapter, precision) = (options.engines.adapter.clone(), options.precision());
@@ -184,6 +192,11 @@ pub fn read_model(path: &Path) -> Result<Vec<u8>, Failure> {
         return Err(Failure::failed(text));
     }
     std::fs::read(path).map_err(|error| Failure::io(path, error))
+}
+
+/// The graph of a model's bytes; what is wrong with them is said with the file's name.
+pub fn read_graph(path: &Path, model: &[u8]) -> Result<Graph, Failure> {
+    Ok(onnx::read(model).map_err(|error| error.in_file(path))?)
 }
 
 /// The images as the model wants them.
@@ -273,8 +286,9 @@ fn infer(
     }
     let provider = loaded.provider_used().to_owned();
     let remark = loaded.remark().map(str::to_owned);
+    let tolerance = loaded.tolerance();
     let timing = if options.time { Some(time(engine, model, shapes, options, console)?) } else { None };
-    Ok(Ran { engine: engine.name().to_owned(), provider, remark, outputs, timing })
+    Ok(Ran { engine: engine.name().to_owned(), provider, remark, outputs, tolerance, timing })
 }
 
 /// Shapes of the model's inputs, with 1 for each extent that is known only when it is run.
@@ -396,8 +410,8 @@ fn compare(
                 version: Some(one.version.clone()),
                 provider: Some(ran.provider.clone()),
                 difference: difference.is_finite().then_some(difference),
-                tolerance: Tolerance::F32,
-                verdict: Tolerance::F32.judge(difference),
+                tolerance: ran.tolerance,
+                verdict: ran.tolerance.judge(difference),
                 error: None,
             }
         })

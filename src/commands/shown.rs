@@ -1,7 +1,7 @@
 //! Tables that several commands print.
 
 use masktas_devices::{Measurement, Parity, Steadiness};
-use masktas_runtime::Verdict;
+use masktas_runtime::{Tolerance, Verdict};
 use masktas_search::budget::Kind;
 use masktas_search::pipeline::{Candidate, Finalist};
 use masktas_search::teacher::TaughtBy;
@@ -25,8 +25,11 @@ pub fn parity(parity: &Parity, style: Style) -> String {
     let mut reasons = String::new();
     for row in &parity.rows {
         let difference = row.difference.map_or("-".to_owned(), |difference| format!("{difference:.1e}"));
+        // What is judged by wider bounds says so.
+        let engine =
+            if row.tolerance == Tolerance::F16 { format!("{}, f16", row.engine) } else { row.engine.clone() };
         table.row(vec![
-            row.engine.as_str().into(),
+            engine.into(),
             row.version.as_deref().unwrap_or("-").into(),
             row.provider.as_deref().unwrap_or("-").into(),
             difference.into(),

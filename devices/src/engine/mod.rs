@@ -11,7 +11,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 
 use masktas_runtime::plan::Precision;
-use masktas_runtime::{Dtype, Tensor};
+use masktas_runtime::{Dtype, Tensor, Tolerance};
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -49,7 +49,7 @@ pub struct Kernels {
 /// How a model is loaded.
 #[derive(Clone, Debug)]
 pub struct LoadOptions {
-    /// Threads inside one operation; operations run one after the other.
+    /// Threads inside one operation, at least one; operations run one after the other.
     pub threads: usize,
     /// Execution provider by the engine's own name; `None`: the engine's CPU (for wgpu: its adapter).
     pub provider: Option<String>,
@@ -138,6 +138,11 @@ pub trait LoadedModel {
     /// What there is to say about how the model is run, beside the provider.
     fn remark(&self) -> Option<&str> {
         None
+    }
+
+    /// The bounds for its answers beside those of 32-bit floats: wider where the engine was told to compute with less.
+    fn tolerance(&self) -> Tolerance {
+        Tolerance::F32
     }
 
     /// What each node took in all runs so far, of a model that was loaded with [`LoadOptions::trace`]. The trace ends.

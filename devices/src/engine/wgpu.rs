@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use masktas_runtime::plan::{Passes, Precision};
 use masktas_runtime::session::{Adapters, Options, Session, Variant};
-use masktas_runtime::{Dim, Graph, Tensor};
+use masktas_runtime::{Dim, Graph, Tensor, Tolerance};
 
 use super::{
     Engine, InputInfo, Kernels, LoadOptions, LoadedModel, NodeRuns, Tensors, asked_shape, guarded, ordered,
@@ -159,6 +159,13 @@ impl LoadedModel for WgpuModel {
 
     fn remark(&self) -> Option<&str> {
         self.remark.as_deref()
+    }
+
+    fn tolerance(&self) -> Tolerance {
+        match self.session.info().precision {
+            Precision::F16 => Tolerance::F16,
+            Precision::F32 => Tolerance::F32,
+        }
     }
 
     fn node_runs(&mut self) -> Result<Vec<NodeRuns>> {

@@ -34,7 +34,7 @@ pub fn read(bytes: &[u8]) -> Result<Graph> {
 /// Reads a model from an ONNX file.
 ///
 /// # Errors
-/// [`Error::Io`] when the file cannot be read, and as [`read`].
+/// [`Error::Io`] when the file cannot be read; as [`read`], within [`Error::InFile`].
 pub fn read_file(path: &Path) -> Result<Graph> {
     let io = |source| Error::Io { path: path.to_owned(), source };
     let file = File::open(path).map_err(io)?;
@@ -46,8 +46,7 @@ pub fn read_file(path: &Path) -> Result<Graph> {
     let mut bytes = Vec::new();
     // A device or pipe has no length; never read more than the limit.
     file.take(limits::FILE_MAX + 1).read_to_end(&mut bytes).map_err(io)?;
-    limits::check(&bytes)?;
-    decode(Bytes::from(bytes))
+    limits::check(&bytes).and_then(|()| decode(Bytes::from(bytes))).map_err(|error| error.in_file(path))
 }
 
 fn decode(bytes: Bytes) -> Result<Graph> {

@@ -203,6 +203,7 @@ pub fn plan(graph: &Graph, target: &Target) -> Result<Plan> {
 ///
 /// # Errors
 /// As [`Graph::validate`], [`Graph::check_weights`] and [`Graph::shapes`];
+/// [`Error::UnknownSymbol`] for the size of a symbol that the graph does not have;
 /// [`crate::Error::UnsupportedOp`] and [`crate::Error::Unsupported`], naming the node, for what no
 /// kernel computes or what exceeds the target's limits; [`Error::Unsupported`] for 16-bit floats where the target has none.
 pub fn plan_with(graph: &Graph, target: &Target, options: &PlanOptions) -> Result<Plan> {
@@ -214,8 +215,28 @@ pub fn plan_with(graph: &Graph, target: &Target, options: &PlanOptions) -> Resul
     }
     graph.validate()?;
     graph.check_weights()?;
+    known_symbols(graph, &options.symbols)?;
     let known = graph.infer(&options.symbols)?;
     let mut program = lower::lower(graph, &known, &options.passes)?;
     passes::run(&mut program, &options.passes, options.precision, target);
     buffers::assign(graph, &program, target, options.passes.reuse)
+}
+
+/// Refuses the size of a symbol that no input or output has: a misspelt one would be ignored, or be missed under its right name.
+fn known_symbols(graph: &Graph, given: &BTreeMap<String, usize>) -> Result<()> {
+    let own = graph.symbols();
+    let Some((symbol, size)) = given.iter().find(|(symbol, _)| !own.contains(symbol.as_str())) else {
+        return Ok(());
+    };
+    let (known, next) = if own.is_empty() {
+        let next = format!("leave '{symbol}' out, or export the model with a symbolic extent");
+        ("the model has no symbolic extents".to_owned(), next)
+    } else {
+        let names: Vec<String> = own.iter().map(|name| format!("'{name}'")).collect();
+        (
+            format!("the model's symbols are {}", names.join(", ")),
+            format!("name one of them instead of '{symbol}'"),
+        )
+    };
+    Err(Error::UnknownSymbol { symbol: symbol.clone(), size: *size, known, next })
 }

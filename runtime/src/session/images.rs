@@ -47,7 +47,7 @@ impl Session {
     }
 
     /// Runs any number of images, each the bytes of a square RGB image that was resized and cropped as
-    /// [`crate::Preprocess`] describes, and normalises them as the model's file says. Gives the outputs of
+    /// [`crate::preprocess`] describes, and normalises them as the model's file says. Gives the outputs of
     /// each image.
     ///
     /// # Errors

@@ -60,12 +60,11 @@ use std::path::Path;
 use crate::error::{Error, Result};
 use crate::graph::Graph;
 use crate::onnx;
-use crate::plan::{
-    AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, Precision, plan_with,
-};
+use crate::plan::{AdapterClass, Buffer, BufferRole, Dispatch, Passes, Plan, PlanOptions, Port, plan_with};
 use crate::preprocess::Preprocess;
 use crate::tensor::{Dtype, Tensor};
 
+pub use crate::plan::Precision;
 pub use adapters::{Adapter, AdapterKind, Adapters};
 pub use gpu::Gpu;
 pub use resident::GpuTensor;
@@ -106,7 +105,8 @@ pub struct Options {
     pub cooperative: Cooperative,
     /// Rewrites of the plan.
     pub passes: Passes,
-    /// Sizes of symbolic extents, such as a batch.
+    /// Sizes of symbolic extents, such as a batch, by the names that the model gives them ([`Graph::symbols`]). A name that it does
+    /// not have is refused.
     pub symbols: BTreeMap<String, usize>,
     /// What the weights of matrix products are kept as; 16-bit floats need an adapter with `SHADER_F16`.
     pub precision: Precision,

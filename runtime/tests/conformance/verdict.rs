@@ -76,6 +76,11 @@ enum Refusal {
 }
 
 fn sort(error: Error) -> Refusal {
+    // The reasons that are kept hold wherever the file lies.
+    let error = match error {
+        Error::InFile { source, .. } => *source,
+        other => other,
+    };
     // What to do next is advice to a caller, no reason.
     let text = error.to_string().replace('\n', " ");
     let why = text.split("; export the model without it").next().unwrap_or_default().to_owned();

@@ -46,12 +46,42 @@ fn a_missing_adapter_is_an_error_with_a_next_step() {
 }
 
 #[test]
+fn sizes_of_symbols_that_are_not_there_are_refused() {
+    use masktas_runtime::plan::{PlanOptions, Target, plan_with};
+    let refused = |graph: &Graph, symbols: &[(&str, usize)]| {
+        let symbols = symbols.iter().map(|(name, size)| ((*name).to_owned(), *size)).collect();
+        let options = PlanOptions { symbols, ..PlanOptions::default() };
+        plan_with(graph, &Target::software(), &options).err().map(|error| error.to_string())
+    };
+    let mut graph = doubled();
+    assert_eq!(refused(&graph, &[("n", 2)]), None);
+    let text = refused(&graph, &[("n", 2), ("batch", 7)]).unwrap();
+    assert!(text.contains("'batch' the size 7") && text.contains("symbols are 'n'"), "{text}");
+    graph.inputs[0].shape[0] = Dim::Fixed(2);
+    graph.outputs[0].shape[0] = Dim::Fixed(2);
+    let text = refused(&graph, &[("n", 2)]).unwrap();
+    assert!(text.contains("no symbolic extents; leave 'n' out"), "{text}");
+}
+
+#[test]
+fn what_a_file_is_not_is_said_with_its_name() {
+    let path = std::path::Path::new(env!("CARGO_TARGET_TMPDIR")).join("cut.onnx");
+    std::fs::write(&path, [10, 200]).unwrap();
+    let error = masktas_runtime::onnx::read_file(&path).unwrap_err();
+    assert!(matches!(&error, Error::InFile { source, .. } if matches!(**source, Error::NotOnnx { .. })));
+    let text = error.to_string();
+    assert!(text.starts_with(&format!("{}: not an ONNX file: ", path.display())), "{text}");
+}
+
+#[test]
 fn inputs_are_checked_by_name_type_and_shape() {
     if !adapter() {
         return;
     }
     let graph = doubled();
-    assert!(matches!(Session::load(&graph, &Options::default()), Err(Error::UnboundSymbol { .. })));
+    let unbound = Session::load(&graph, &Options::default()).unwrap_err();
+    assert!(matches!(unbound, Error::UnboundSymbol { .. }));
+    assert!(unbound.to_string().contains("'n'; give it a size by `Options::symbols`"), "{unbound}");
     let options = Options { symbols: [("n".to_owned(), 2)].into(), ..Options::default() };
     let session = Session::load(&graph, &options).unwrap();
     let good = Tensor::f32([2, 3], vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]).unwrap();

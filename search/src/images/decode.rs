@@ -116,16 +116,13 @@ pub struct Picture {
     pub format: Format,
 }
 
-/// How an image becomes the network's input: the shorter side is resized to `resize`, then the
-/// centre square of `crop` is cut out.
-///
-/// Computed as: the largest centred square of the original, resized to `resize` x `resize` with a
-/// Lanczos filter of 3 lobes widened by the scale (what Pillow calls `LANCZOS`), then the centre
-/// `crop` x `crop`. Travels in every exported model, so that `masktas run` does the same.
+/// How an image becomes the network's input: the largest centred square of the upright original, resized to
+/// `resize` x `resize` with a Lanczos filter of 3 lobes widened by the scale (what Pillow calls `LANCZOS`), then the
+/// centre `crop` x `crop`. `masktas_runtime::preprocess` spells it out. Travels in every exported model, so that `masktas run` does the same.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Geometry {
-    /// Shorter side after resizing, px. The cache holds squares of this side.
+    /// Side of the largest centred square after resizing, px. The cache holds squares of this side.
     pub resize: u32,
     /// Side of the network's input, px; at most `resize`.
     pub crop: u32,

@@ -13,6 +13,7 @@ use masktas_search::pipeline::{self, ExportOptions};
 use masktas_search::run::Run;
 use serde_json::{Value, json};
 
+use super::run::BATCH_MAX;
 use super::shown;
 use crate::cli::EngineArgs;
 use crate::console::{Answer, Console, Outcome};
@@ -30,16 +31,17 @@ pub struct Options {
     /// What the model puts out [default: features]
     #[arg(long, value_enum)]
     head: Option<Head>,
-    /// Images per run: a number, or `dynamic` [default: 1]
     #[arg(long, value_name = "N", value_parser = batch)]
+    #[arg(help = format!("Images per run: a number from 1 to {BATCH_MAX}, or `dynamic` [default: 1]"))]
     batch: Option<Batch>,
-    /// ONNX operator set [default: 17]
+    /// ONNX operator set: 17, 20 or 23; a search's own files have 20 [default: 17]
     #[arg(long, value_name = "N", value_parser = opset)]
     opset: Option<i64>,
     /// Folder of the files [default: models in the run]
     #[arg(long, value_name = "DIR")]
     out: Option<PathBuf>,
-    /// Write a web page as well, into this folder: it runs the model on photos in the browser, by WebGPU
+    /// Write a web page as well, into this folder, which is new, empty or an earlier page's: it runs the model on photos in the
+    /// browser, by WebGPU
     #[arg(long, value_name = "DIR")]
     web: Option<PathBuf>,
     #[command(flatten)]
@@ -58,8 +60,9 @@ enum Head {
 fn batch(text: &str) -> Result<Batch, String> {
     match text.parse::<usize>() {
         _ if text == "dynamic" => Ok(Batch::Dynamic),
-        Ok(count) if count > 0 => Ok(Batch::Fixed(count)),
-        _ => Err("write a number of at least 1, or `dynamic`".to_owned()),
+        // More is more than `masktas run` gives a model, and memory of the check here grows with it.
+        Ok(count) if (1..=BATCH_MAX).contains(&count) => Ok(Batch::Fixed(count)),
+        _ => Err(format!("write a number from 1 to {BATCH_MAX}, or `dynamic`")),
     }
 }
 
@@ -92,6 +95,15 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
     if let (Some(_), Some(Batch::Fixed(count @ 2..))) = (&options.web, options.batch) {
         let text = format!("--web shows one photo at a time and --batch is {count}; leave one of them out");
         return Err(Failure::usage(text));
+    }
+    if let Some(folder) = &options.web {
+        if options.out.as_ref() == Some(folder) {
+            let text =
+                format!("--web and --out both name {}; give the page a folder of its own", folder.display());
+            return Err(Failure::usage(text));
+        }
+        // Before an export that may take minutes.
+        masktas_export::web::check_folder(folder)?;
     }
     let opset = options.opset.unwrap_or(17);
     let how = ExportOptions {
@@ -179,7 +191,10 @@ fn page(
         }
         Err(why) => text.push_str(&format!("page: not checked, {why}\n")),
     }
-    text.push_str(&format!("next: python3 -m http.server --directory {} 8000\n", folder.display()));
+    text.push_str(&format!(
+        "next: python3 -m http.server --directory {} 8000\nthen open http://localhost:8000\n",
+        folder.display()
+    ));
     let json = json!({ "folder": page.folder, "files": page.files, "parity": replayed.ok() });
     Ok((text, json, exit))
 }

@@ -4,12 +4,12 @@ use std::path::Path;
 
 use masktas_devices::{Parity, ParityRow};
 use masktas_export::{Golden, WebPage, package, web};
+use masktas_runtime::Verdict;
 use masktas_runtime::plan::Plan;
 use masktas_runtime::session::{Adapters, Options, Session};
 use masktas_runtime::tolerance::relative_difference;
-use masktas_runtime::{Verdict, onnx};
 
-use crate::commands::run::read_model;
+use crate::commands::run::{read_graph, read_model};
 use crate::exit::Failure;
 
 /// A page, and what its plans answer to the model's golden pair; or why there is no answer.
@@ -21,7 +21,7 @@ pub struct Written {
 /// Writes the page of an ONNX file into `folder`, reads the plans back, and replays the golden pair beside the model.
 pub fn write(model: &Path, folder: &Path, adapter: Option<&str>) -> Result<Written, Failure> {
     let bytes = read_model(model)?;
-    let graph = onnx::read(&bytes)?;
+    let graph = read_graph(model, &bytes)?;
     let name = model.file_stem().unwrap_or_default().to_string_lossy();
     let page = web::write(folder, &name, &graph)?;
     let pair = package::golden_path(model);

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use masktas_devices::{EngineOptions, Library};
 use masktas_search::budget::{Kind, Limit, SearchBudget};
+use masktas_search::images;
 use masktas_search::pipeline::{self, Board, Connection, Setup};
 use masktas_search::recipe::{HOST, Recipe};
 use masktas_search::run::{Further, Run};
@@ -357,6 +358,8 @@ fn dry_run(all: &[Further], console: &mut Console) -> Outcome {
     let Some((Further { recipe, .. }, further)) = all.split_first() else {
         return Ok(Answer::new(String::new(), Value::Null));
     };
+    // Whether there are images at all: they are not read.
+    images::open(recipe.data.path.as_deref())?;
     let space = VitSpace::load(&recipe.space.name)?;
     let limits = Limit::all(&recipe.budget)?;
     let countable = limits.into_iter().filter(|limit| limit.kind != Kind::Latency);

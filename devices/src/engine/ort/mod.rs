@@ -43,6 +43,14 @@ impl Engine for Ort {
     }
 
     fn load(&self, model: &[u8], options: &LoadOptions) -> Result<Box<dyn LoadedModel>> {
+        // ONNX Runtime would take all cores for 0, and a time says how many threads it was taken with.
+        if options.threads == 0 {
+            return Err(Error::NotSupported {
+                engine: NAME.into(),
+                what: "0 threads".into(),
+                next: "use at least 1 thread".into(),
+            });
+        }
         let loaded = loaded(self.library.as_deref())?;
         let provider = Provider::of(options.provider.as_deref())?;
         // Where nodes really run is known only from a profile of a run.

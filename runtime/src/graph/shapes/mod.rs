@@ -12,7 +12,7 @@ pub(crate) mod matrix;
 mod quantised;
 pub(crate) mod resample;
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::error::{Error, Result};
 use crate::graph::validate::check_extents;
@@ -96,6 +96,17 @@ impl Graph {
         let mut values = self.infer(symbols)?;
         let known = self.names().filter_map(|n| Some((n.to_owned(), values.get_mut(n)?.known.take()?)));
         Ok(known.collect())
+    }
+
+    /// Names of the symbolic extents of inputs and outputs: what [`Graph::shapes`] and a plan take sizes for. An output alone may
+    /// have one that follows from the others, and then need not be given.
+    pub fn symbols(&self) -> BTreeSet<&str> {
+        let ports = self.inputs.iter().chain(&self.outputs);
+        let named = ports.flat_map(|port| &port.shape).filter_map(|dim| match dim {
+            Dim::Symbol(symbol) => Some(symbol.as_str()),
+            Dim::Fixed(_) => None,
+        });
+        named.collect()
     }
 
     fn names(&self) -> impl Iterator<Item = &str> {
