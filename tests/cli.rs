@@ -243,7 +243,7 @@ fn every_command_of_the_pages_works() {
         (&["--tune", "--compare"], "leave out --compare"),
         (&["--tune", "--time"], "leave out --time"),
         (&["--threads", "0", "--engine", "ort", "--time"], "0 threads"),
-        (&["--precision", "f16", "--engine", "tract"], "add --engine wgpu"),
+        (&["--precision", "f16", "--engine", "tract", "--time"], "add --engine wgpu"),
     ] {
         let output = masktas(
             folder.path(),
