@@ -134,7 +134,7 @@ impl Session {
     /// each variant with what was found. With `cache`, the path of a file, the choice is kept there by adapter,
     /// driver and model, and known the next time. Tried are those variants that `options` allow: of its class where one is
     /// given, without subgroups or cooperative matrices where these are switched off; a choice among fewer is kept as one of its
-    /// own. Unless they are switched off the device is opened with the adapter's cooperative matrices, where it reports usable ones.
+    /// own. The device is opened with the adapter's cooperative matrices where they are among them.
     ///
     /// # Errors
     /// As [`Session::load`]; [`Error::Io`] when the choice cannot be kept.
@@ -144,7 +144,10 @@ impl Session {
         cache: Option<&Path>,
         announce: impl FnMut(Variant, Tried),
     ) -> Result<(Session, Tuned)> {
-        let gpu = open(options, options.cooperative != Cooperative::Never)?;
+        // With an experimental feature only where a variant would use it.
+        let (adapter, _) = adapters::choose(options.adapter.as_deref(), options.allow_software)?;
+        let cooperative = variants(&adapter, options).iter().any(|variant| variant.cooperative);
+        let gpu = open(options, cooperative)?;
         Session::load_tuned_on(&gpu, model, options, cache, announce)
     }
 
@@ -263,11 +266,11 @@ fn able(adapter: &Adapter, options: &Options) -> Result<()> {
 fn variants(adapter: &Adapter, options: &Options) -> Vec<Variant> {
     let target = &adapter.target;
     let plain = |class| Variant { class, subgroups: false, cooperative: false };
-    let mut variants = Vec::new();
+    // The plainest first: what others are held to asks least of a driver.
+    let mut variants = vec![plain(AdapterClass::Software)];
     if target.subgroups && target.subgroup_size > 0 {
         variants.push(Variant { subgroups: true, ..plain(AdapterClass::Software) });
     }
-    variants.push(plain(AdapterClass::Software));
     variants.push(plain(AdapterClass::Gpu));
     if !adapter.cooperative.is_none() {
         // Last, because a driver that they break may be of no use afterwards.
@@ -312,10 +315,10 @@ fn key(adapter: &Adapter, graph: &Graph, options: &Options) -> Result<String> {
 
 /// How far answers of variants may lie apart.
 fn tolerance(graph: &Graph, options: &Options) -> Tolerance {
-    // A last bit can move a number to the next step of a quantisation.
+    // A last bit can move a number to the next step of a quantisation, but variants sum the same integers.
     let quantised = |op: &str| op.contains("Quantize") || op.contains("QLinear") || op.ends_with("Integer");
     if graph.nodes.iter().any(|node| quantised(&node.op)) {
-        Tolerance::I8
+        Tolerance { warn: Tolerance::I8.pass, ..Tolerance::I8 }
     } else if options.precision == Precision::F16 {
         Tolerance::F16
     } else {

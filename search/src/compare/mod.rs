@@ -70,7 +70,7 @@ const SHORT: [(&str, &[&str]); 7] = [
 /// Samplers that guess by a predictor.
 const GUIDED: [&str; 2] = ["npenas", "seminas"];
 
-/// Refuses overrides that no sampler of a comparison reads, and the one that would make it another sampler.
+/// Refuses overrides of what no sampler is set by, and the one that would make it another sampler.
 fn of_sampler(set: &str) -> Result<()> {
     let key = set.split('=').next().unwrap_or(set).trim();
     let refuse = |problem: &str, next: &str| {

@@ -131,29 +131,29 @@ impl ArchGraph {
     fn least(&self, colours: &[usize]) -> String {
         let mut seen = BTreeSet::new();
         let different = |colours: &Vec<usize>| seen.insert(self.first_text(colours));
-        let least = self.choices(colours).into_iter().filter(different).map(|one| self.least(&one)).min();
+        let least = self.choices(colours).filter(different).map(|one| self.least(&one)).min();
         least.unwrap_or_else(|| self.text(colours))
     }
 
     /// The text of one order that these refined colours allow: the first choice everywhere.
     fn first_text(&self, colours: &[usize]) -> String {
-        match self.choices(colours).first() {
-            Some(first) => self.first_text(first),
+        match self.choices(colours).next() {
+            Some(first) => self.first_text(&first),
             None => self.text(colours),
         }
     }
 
     /// Finer colours for each node of the first ambiguous one, as the first of it; none where all are distinct.
-    fn choices(&self, colours: &[usize]) -> Vec<Vec<usize>> {
+    fn choices<'a>(&'a self, colours: &'a [usize]) -> impl Iterator<Item = Vec<usize>> + 'a {
         let n = colours.len();
         let many = |colour: &usize| colours.iter().filter(|other| *other == colour).count() > 1;
-        let Some(ambiguous) = (0..n).find(many) else { return Vec::new() };
-        let choose = |chosen: usize| {
+        let ambiguous = (0..n).find(many);
+        let choose = move |chosen: usize| {
             let split: Vec<Vec<usize>> =
                 (0..n).map(|at| vec![colours[at], usize::from(at != chosen)]).collect();
             self.refine(&ranks(&split))
         };
-        (0..n).filter(|at| colours[*at] == ambiguous).map(choose).collect()
+        (0..n).filter(move |at| ambiguous == Some(colours[*at])).map(choose)
     }
 
     /// Splits colours by those of the neighbours until nothing changes.

@@ -69,7 +69,7 @@ pub fn run(
         ),
         "ms: asking and telling, per architecture".to_owned(),
     ];
-    notes.extend(only_drawn(&entrants, task.queries));
+    notes.extend(only_drawn(&entrants, task.queries.min(fitting)));
     notes.extend(repeats(space, &task.score)?);
     let mut text = format!("{title}\n\n{}\n{}\n", table.text(console), notes.join("\n"));
     let csv = curves("best", rows.iter().map(|row| (row.sampler.as_str(), &row.standing.curves)));

@@ -97,7 +97,8 @@ pub fn run(options: &Options, console: &mut Console) -> Outcome {
         return Err(Failure::usage(text));
     }
     if let Some(folder) = &options.web {
-        if options.out.as_ref() == Some(folder) {
+        let absolute = |folder: &PathBuf| std::path::absolute(folder).ok();
+        if options.out.as_ref().is_some_and(|out| absolute(out) == absolute(folder)) {
             let text =
                 format!("--web and --out both name {}; give the page a folder of its own", folder.display());
             return Err(Failure::usage(text));
