@@ -78,12 +78,8 @@ fn cooperative_matrices_are_offered_where_they_are_reported() {
         assert!(!on_an_adapter());
         return;
     };
-    let plain = Adapter { cooperative: CooperativeSizes::NONE, ..plain };
-    let reporting = Adapter {
-        cooperative: CooperativeSizes { f32: 8, f16: 0 },
-        backend: "metal".to_owned(),
-        ..plain.clone()
-    };
+    let plain = Adapter { cooperative: CooperativeSizes::NONE, backend: "metal".to_owned(), ..plain };
+    let reporting = Adapter { cooperative: CooperativeSizes { f32: 8, f16: 0 }, ..plain.clone() };
     let on_vulkan = Adapter { backend: "vulkan".to_owned(), ..reporting.clone() };
     let options = |cooperative| Options { cooperative, ..Options::default() };
     let offered = |adapter: &Adapter, options: &Options| variants(adapter, options).contains(&COOPERATIVE);
