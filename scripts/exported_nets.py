@@ -152,14 +152,24 @@ def network(name, images):
         kind, _, settings = PUBLISHED[name]
         net = timm.create_model(kind, pretrained=False, num_classes=CLASSES, exportable=True, **settings)
         head = net.get_classifier()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.running_mean, -0.2, 0.2)
-            nn.init.uniform_(module.running_var, 0.5, 1.5)
-            nn.init.uniform_(module.weight, 0.5, 1.5)
+    images = torch.from_numpy(numpy.concatenate(images))
+    norms = [module for module in net.modules() if isinstance(module, nn.BatchNorm2d)]
+    for norm in norms:
+        nn.init.uniform_(norm.running_mean, -0.2, 0.2)
+        nn.init.uniform_(norm.running_var, 0.5, 1.5)
+        nn.init.uniform_(norm.weight, 0.5, 1.5)
+    if name in PUBLISHED and norms:
+        # The statistics of the images themselves: with made-up ones a deep network's features hardly differ from image to image, and
+        # spreading its scores would multiply every rounding by a thousand.
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None
+        net.train()
+        with torch.no_grad():
+            net(images)
     net.eval()
     with torch.no_grad():
-        scores = net(torch.from_numpy(numpy.concatenate(images)))
+        scores = net(images)
         mean, spread = scores.mean(0), scores.std(0)
         head.weight /= spread[:, None]
         head.bias.copy_((head.bias - mean) / spread)

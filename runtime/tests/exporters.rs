@@ -14,7 +14,8 @@ use masktas_runtime::tolerance::relative_difference;
 use masktas_runtime::{Data, Dtype, Tensor, Tolerance, Verdict};
 use serde_json::Value;
 
-/// Least share of images whose class must be the same in 16 bits and under quantisation.
+/// Least share of images whose class must be the same in 16 bits and under quantisation, where ONNX Runtime itself keeps as many when
+/// the images are shaken in their last bits.
 const SAME_CLASS: f64 = 0.98;
 /// Fewest classes that ONNX Runtime must name over 200 images.
 const NAMED: usize = 4;
@@ -81,12 +82,14 @@ fn compare(path: &Path, images: &mut BTreeMap<usize, Vec<f32>>) -> Result<String
     }
     let pairs = want.chunks_exact(classes).zip(got.chunks_exact(classes));
     let same = pairs.filter(|(want, got)| best(want) == best(got)).count();
-    let (own, named) = (number("own"), number("named"));
+    let (own, steady, named) = (number("own"), number("steady"), number("named"));
     let line = format!(
-        "{same} of {count} classes (ONNX Runtime optimised: {own}; it names {named}), {difference:.1e} of the largest score, \
+        "{same} of {count} classes (ONNX Runtime optimised: {own}, with noise of 1e-6 in the images: {steady}; it names {named}), {difference:.1e} of the largest score, \
          {dispatches} dispatches"
     );
-    if (same as f64) < SAME_CLASS * count as f64 || named < NAMED { Err(line) } else { Ok(line) }
+    // What does not survive a last bit in ONNX Runtime need not survive another order of sums.
+    let needed = (SAME_CLASS * count as f64).min(steady as f64);
+    if (same as f64) < needed || named < NAMED { Err(line) } else { Ok(line) }
 }
 
 /// An image as the file wants it.
