@@ -143,7 +143,7 @@ mod tests {
         assert_eq!(two(&right, &nothing), [1.0, 0.0]);
         assert_eq!(two(&vec![0.0, -2.0, 1.0], &vec![2.0, 0.0, 3.0]), [0.5, 0.5]);
         assert_eq!(two(&nothing, &nothing), [1.0, 0.0]);
-        assert_eq!(shares(&[right.clone()], &wanted), [1.0]);
+        assert_eq!(shares(std::slice::from_ref(&right), &wanted), [1.0]);
     }
 
     /// Beside a fine grid of all shares that three may have.

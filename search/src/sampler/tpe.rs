@@ -68,6 +68,8 @@ impl Tpe {
 /// A mixture of kernels around trials and one flat one.
 struct Density<'a> {
     centres: Vec<&'a Genes>,
+    /// The genes of each centre, one row each: a value, or the number of options where the gene is inactive.
+    codes: Vec<u16>,
     options: &'a [usize],
     /// Probability that a kernel's gene is drawn anew.
     width: f64,
@@ -77,7 +79,12 @@ impl<'a> Density<'a> {
     fn new(centres: Vec<&'a Genes>, options: &'a [usize]) -> Self {
         // Scott's rule for the number of genes: few trials stand for wide surroundings.
         let spread = (centres.len().max(1) as f64).powf(-1.0 / (options.len() as f64 + 4.0));
-        Self { centres, options, width: WIDTH * spread }
+        let code = |centre: &&'a Genes| -> Vec<u16> {
+            let genes = centre.values.iter().zip(&centre.active).zip(options);
+            genes.map(|((value, active), k)| if *active { *value } else { *k as u16 }).collect()
+        };
+        let codes = centres.iter().flat_map(code).collect();
+        Self { centres, codes, options, width: WIDTH * spread }
     }
 
     fn draw(&self, space: &dyn Space, rng: &mut Rng) -> Genes {
@@ -103,27 +110,25 @@ impl<'a> Density<'a> {
             .filter(|(_, active)| **active)
             .map(|(k, _)| -(*k as f64).ln())
             .sum();
-        // Once for each gene: logarithms take longer than all the rest, and there may be a thousand kernels.
-        let logs = |options: &usize| {
+        // What each code of each gene adds, side by side: logarithms take longer than all the rest, and there may be a thousand kernels.
+        let (mut adds, mut starts) = (Vec::new(), Vec::with_capacity(self.options.len()));
+        for ((options, value), active) in self.options.iter().zip(&genes.values).zip(&genes.active) {
             let k = *options as f64;
-            [-k.ln(), (1.0 - self.width + self.width / k).ln(), (self.width / k).ln()]
+            starts.push(adds.len());
+            let (open, same, other) =
+                (-k.ln(), (1.0 - self.width + self.width / k).ln(), (self.width / k).ln());
+            adds.extend((0..=*options).map(|code| match code {
+                _ if !active => 0.0,
+                code if code == *options => open,
+                code if code == usize::from(*value) => same,
+                _ => other,
+            }));
+        }
+        let kernel = |codes: &[u16]| -> f64 {
+            codes.iter().zip(&starts).map(|(code, start)| adds[start + usize::from(*code)]).sum()
         };
-        let of_gene: Vec<[f64; 3]> = self.options.iter().map(logs).collect();
-        let kernel = |centre: &&Genes| -> f64 {
-            let each = |(gene, [open, same, other]): (usize, &[f64; 3])| {
-                if !genes.active[gene] {
-                    0.0
-                } else if !centre.active[gene] {
-                    *open
-                } else if centre.values[gene] == genes.values[gene] {
-                    *same
-                } else {
-                    *other
-                }
-            };
-            of_gene.iter().enumerate().map(each).sum()
-        };
-        let logs: Vec<f64> = self.centres.iter().map(kernel).chain(std::iter::once(flat)).collect();
+        let kernels = self.codes.chunks_exact(self.options.len().max(1)).map(kernel);
+        let logs: Vec<f64> = kernels.chain(std::iter::once(flat)).collect();
         let most = logs.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         most + (logs.iter().map(|log| (log - most).exp()).sum::<f64>() / logs.len() as f64).ln()
     }
