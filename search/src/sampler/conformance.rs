@@ -74,13 +74,26 @@ fn search(
     told: &[Trial],
     count: usize,
 ) -> Vec<Trial> {
+    driven(name, space, budget, seed, told, count, &|genes| score(space, genes))
+}
+
+/// The same in any space, with its own score.
+fn driven(
+    name: &str,
+    space: &dyn Space,
+    budget: &dyn Budget,
+    seed: u64,
+    told: &[Trial],
+    count: usize,
+    score: &dyn Fn(&Genes) -> f64,
+) -> Vec<Trial> {
     let mut sampler = sampler(name);
     let mut trials = told.to_vec();
     told.iter().for_each(|trial| sampler.tell(trial.clone()));
     for _ in 0..count {
         let mut rng = proposal_rng(seed, trials.len());
         let Some(genes) = sampler.ask(space, budget, &mut rng).expect("asks") else { break };
-        let trial = judge(space, budget, genes);
+        let trial = Trial { score: score(&genes), cost: budget.cost(&genes).expect("cost"), genes };
         sampler.tell(trial.clone());
         trials.push(trial);
     }

@@ -89,18 +89,7 @@ fn searched(
     count: usize,
 ) -> Vec<Trial> {
     let scores = space.column("accuracy").expect("a column");
-    let mut sampler = sampler(name);
-    let mut trials = told.to_vec();
-    told.iter().for_each(|trial| sampler.tell(trial.clone()));
-    for _ in 0..count {
-        let mut rng = proposal_rng(seed, trials.len());
-        let Some(genes) = sampler.ask(space, budget, &mut rng).expect("asks") else { break };
-        let at = space.member_at(&genes).expect("a member");
-        let trial = Trial { score: scores[at], cost: budget.cost(&genes).expect("cost"), genes };
-        sampler.tell(trial.clone());
-        trials.push(trial);
-    }
-    trials
+    driven(name, space, budget, seed, told, count, &|genes| scores[space.member_at(genes).expect("a member")])
 }
 
 /// Members of the table alone, within the limit, each once, until there are no more; one seed, one search, also from any place on.
